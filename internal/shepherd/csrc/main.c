@@ -1,0 +1,87 @@
+/*
+ * netrunner's helper: a watchdog that kills everything a command has started
+ * as soon as its owner is gone. One binary in two roles: the watcher, which the
+ * owner starts once, and a shepherd per command, which the watcher forks.
+ * Nothing is allocated after the start.
+ */
+#include "shepherd.h"
+
+/* The owner puts its control socket here (watcher.go). */
+#define CONTROL_SOCKET 3
+
+static char *name_start;
+static size_t name_size;
+static volatile sig_atomic_t child_died;
+
+uint64_t now(void)
+{
+	struct timespec t = {0, 0};
+	(void)clock_gettime(CLOCK_MONOTONIC, &t); /* can't fail for this clock */
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+int open_pidfd(pid_t pid)
+{
+	return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+void set_name(const char *name)
+{
+	(void)prctl(PR_SET_NAME, name);
+	memset(name_start, 0, name_size);
+	memcpy(name_start, name, strlen(name) < name_size ? strlen(name) : name_size);
+}
+
+static void on_child(int number)
+{
+	(void)number;
+	child_died = 1;
+}
+
+/* Default dispositions, so that no command inherits a signal that the owner ignored; then all are blocked. */
+static bool take_signals(void)
+{
+	const unsigned long by_default[8] = {0}; /* the kernel's struct sigaction: SIG_DFL, no flags */
+	const signal_mask all = ~(signal_mask)0;
+	const struct sigaction action = {.sa_handler = on_child};
+	for (int number = 1; number <= 64; number++) /* fails for SIGKILL and SIGSTOP, which have no other */
+		(void)syscall(SYS_rt_sigaction, number, by_default, NULL, sizeof(signal_mask));
+	return syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all) == 0 &&
+		sigaction(SIGCHLD, &action, NULL) == 0;
+}
+
+bool wait_for(struct pollfd *descriptors, nfds_t count, uint64_t deadline)
+{
+	struct timespec left = {0, 0};
+	if (deadline != 0) {
+		const uint64_t time = now();
+		const uint64_t wait = deadline > time ? deadline - time : 0;
+		left = (struct timespec){(time_t)(wait / 1000000000u), (long)(wait % 1000000000u)};
+	}
+	/* SIGCHLD gets through here and nowhere else, so that no death is missed between a look and the wait. */
+	const signal_mask mask = ~((signal_mask)1 << (SIGCHLD - 1));
+	if (syscall(SYS_ppoll, descriptors, count, deadline != 0 ? &left : NULL, &mask, sizeof mask) <= 0) {
+		for (nfds_t i = 0; i < count; i++)
+			descriptors[i].revents = 0;
+	}
+	const bool died = child_died != 0;
+	child_died = 0;
+	return died;
+}
+
+int main(int argc, char **argv)
+{
+	static const char usage[] = "This is the helper of netrunner (github.com/netrunner-go/netrunner).\n"
+		"Programs that use netrunner start it; it does nothing by itself.\n";
+	struct stat control;
+	if (argc != 1 || fstat(CONTROL_SOCKET, &control) != 0 || !S_ISSOCK(control.st_mode)) {
+		(void)!write(STDERR_FILENO, usage, sizeof usage - 1);
+		return 125;
+	}
+	name_start = argv[0];
+	name_size = strlen(argv[0]);
+	if (!take_signals() || chdir("/") != 0)
+		return 125;
+	watcher_main(CONTROL_SOCKET);
+	return 0;
+}

@@ -1,0 +1,355 @@
+/*
+ * The shepherd: the life of one command as a table of states and events, and
+ * the loop that feeds it. When the command and everything that it started are
+ * gone, the shepherd is ready for the next one.
+ */
+#include "shepherd.h"
+
+#define IDLE_TIME (60000 * MILLISECOND) /* a shepherd that nobody needs for so long exits */
+#define SWEEP_TIME (10 * MILLISECOND)   /* between looks through a tree that is being cleared */
+#define STUCK_SWEEPS 200                /* looks without a death between them, then what is left is reported */
+
+enum state { IDLE, STARTING, RUNNING, STOPPING, CLEARING, STATES, GONE };
+
+enum event {
+	START, SIGNAL, STOP, KILL, /* the requests */
+	HANGUP,   /* the owner is gone, or spoke no protocol of ours */
+	EXECUTED, /* the command runs */
+	REFUSED,  /* a step before exec failed */
+	EXITED,   /* the command is dead and not yet reaped */
+	EMPTY,    /* no child is left */
+	DEADLINE,
+	EVENTS,
+};
+
+static struct {
+	enum state state;
+	struct channel channel;
+	int owner;             /* pidfd of the owner, or -1 */
+	int status_pipe;       /* of a command before its exec, or -1 */
+	pid_t command;         /* 0 once it has been reaped */
+	struct start_request start;
+	struct failure failure;
+	struct ended_event ended;
+	uint64_t deadline;     /* of the DEADLINE event, 0 for none */
+	struct sweep sweep;
+	uint32_t awaited;      /* deaths to see before the next sweep */
+	uint32_t idle_sweeps;  /* sweeps since the last death */
+} self;
+
+/* ---- what the cells of the table do; each returns the next state ---- */
+
+static bool own_group(void)
+{
+	return (self.start.flags & START_JOIN_GROUP) == 0;
+}
+
+/* To the process group; of a group that it has joined, only to the command itself, since the rest is not ours. */
+static void signal_command(int number)
+{
+	if (self.command != 0)
+		(void)kill(own_group() ? -self.command : self.command, number);
+}
+
+static enum state ignore(void)
+{
+	return self.state;
+}
+
+static enum state quit(void)
+{
+	channel_close(&self.channel);
+	return GONE;
+}
+
+static enum state hang_up(void)
+{
+	channel_close(&self.channel);
+	return self.state;
+}
+
+static enum state report_failure(uint32_t step, int error, bool reusable)
+{
+	struct failed_event failed = {.step = step, .error = (uint32_t)error, .reusable = reusable};
+	const bool told = channel_send(&self.channel, &failed, sizeof failed, EVENT_FAILED, -1);
+	return told && reusable ? IDLE : quit();
+}
+
+static enum state report_end(void)
+{
+	if (self.failure.step != 0) /* after its strings the child has left nothing in the socket */
+		return report_failure(self.failure.step, (int)self.failure.error, self.failure.step > STEP_STRINGS);
+	self.ended.reusable = self.ended.left == 0;
+	const bool told = channel_send(&self.channel, &self.ended, sizeof self.ended, EVENT_ENDED, -1);
+	return told && self.ended.left == 0 ? IDLE : quit();
+}
+
+static enum state start(void)
+{
+	self.start = self.channel.request.start;
+	memset(&self.ended, 0, sizeof self.ended);
+	memset(&self.failure, 0, sizeof self.failure);
+	self.awaited = 0;
+	self.deadline = 0;
+	if (self.channel.truncated)
+		return report_failure(STEP_DESCRIPTORS, EMFILE, false);
+	self.command = command_fork(&self.channel, &self.status_pipe);
+	return self.command > 0 ? STARTING : report_failure(STEP_FORK, errno, false);
+}
+
+static enum state relay(void)
+{
+	signal_command((int)self.channel.request.signal.signal);
+	return self.state;
+}
+
+/*
+ * SIGKILL to the whole tree. The group goes at once, in one step that no fork
+ * escapes; while the command is not yet reaped it is no stranger's. The rest
+ * goes child by child in sweep, orphans as they arrive.
+ */
+static enum state kill_all(void)
+{
+	memset(&self.sweep, 0, sizeof self.sweep);
+	self.idle_sweeps = 0;
+	if (own_group())
+		signal_command(SIGKILL);
+	self.deadline = now();
+	return CLEARING;
+}
+
+static enum state kill_orphaned(void)
+{
+	(void)hang_up();
+	return kill_all();
+}
+
+static enum state stop(void)
+{
+	if (self.start.grace == 0 || self.start.stop_signal == SIGKILL)
+		return kill_all();
+	signal_command((int)self.start.stop_signal);
+	signal_command(SIGCONT); /* what is stopped sees no signal but SIGKILL before it is continued */
+	self.deadline = now() + self.start.grace;
+	return STOPPING;
+}
+
+static enum state stop_orphaned(void)
+{
+	(void)hang_up();
+	return stop();
+}
+
+static enum state executed(void)
+{
+	struct started_event started = {.command = (uint32_t)self.command};
+	const int pidfd = open_pidfd(self.command);
+	const bool told = channel_send(&self.channel, &started, sizeof started, EVENT_STARTED, pidfd);
+	if (pidfd >= 0)
+		(void)close(pidfd);
+	return told ? RUNNING : stop_orphaned();
+}
+
+/* The child is about to exit; the end of its tree is then reported as the failure that it named. */
+static enum state refused(void)
+{
+	return CLEARING;
+}
+
+/* Adds the child's use, which includes that of the children it has waited for (man 2 getrusage). */
+static void reap_one(pid_t child)
+{
+	struct ended_event *ended = &self.ended;
+	struct rusage usage;
+	int status = 0;
+	memset(&usage, 0, sizeof usage);
+	(void)wait4(child, &status, __WALL, &usage); /* it is known to be dead */
+	ended->user_time += (uint64_t)usage.ru_utime.tv_sec * 1000000u + (uint64_t)usage.ru_utime.tv_usec;
+	ended->system_time += (uint64_t)usage.ru_stime.tv_sec * 1000000u + (uint64_t)usage.ru_stime.tv_usec;
+	if (ended->max_rss < (uint64_t)usage.ru_maxrss)
+		ended->max_rss = (uint64_t)usage.ru_maxrss;
+	ended->minor_faults += (uint64_t)usage.ru_minflt;
+	ended->major_faults += (uint64_t)usage.ru_majflt;
+	ended->voluntary_switches += (uint64_t)usage.ru_nvcsw;
+	ended->involuntary_switches += (uint64_t)usage.ru_nivcsw;
+	if (child == self.command) {
+		ended->status = (uint32_t)status;
+		self.command = 0;
+	} else if (self.state == CLEARING && WIFSIGNALED(status)) {
+		ended->killed++;
+	}
+	self.idle_sweeps = 0;
+	/* All that were seen are dead: look at once for the orphans that they left. */
+	if (self.awaited > 0 && --self.awaited == 0 && self.state == CLEARING)
+		self.deadline = now();
+}
+
+static bool spare_none(pid_t child)
+{
+	(void)child;
+	return false;
+}
+
+/* What may not be signalled, or does not die of SIGKILL, is reported and not waited for. */
+static enum state sweep(void)
+{
+	tree_kill(&self.sweep, spare_none);
+	self.awaited = self.sweep.found - self.sweep.immune;
+	self.deadline = now() + SWEEP_TIME;
+	if (++self.idle_sweeps < STUCK_SWEEPS && (self.awaited > 0 || self.sweep.found == 0))
+		return CLEARING;
+	self.ended.left = self.sweep.found;
+	memcpy(self.ended.left_pids, self.sweep.pids, sizeof self.sweep.pids);
+	return report_end();
+}
+
+/* Left on purpose: stay as parent, so that the watcher does not take them for orphans, but hold nothing of the owner's. */
+static enum state retire(void)
+{
+	siginfo_t info;
+	(void)close(self.owner);
+	set_name("netrunner: left");
+	(void)setpgid(0, getpgid(getppid()));
+	(void)kill(getppid(), SIGCHLD);
+	while (waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | __WALL) == 0)
+		reap_one(info.si_pid);
+	return GONE;
+}
+
+static enum state exited(void)
+{
+	struct children children;
+	if ((self.start.flags & START_LEAVE) == 0)
+		return kill_all();
+	reap_one(self.command);
+	children_open(&children);
+	for (pid_t child = children_next(&children); child != 0; child = children_next(&children)) {
+		if (self.ended.left < sizeof self.ended.left_pids / sizeof *self.ended.left_pids)
+			self.ended.left_pids[self.ended.left] = (uint32_t)child;
+		self.ended.left++;
+	}
+	const enum state next = report_end();
+	return self.ended.left == 0 ? next : retire();
+}
+
+/* The command has obeyed; what it leaves has the rest of the grace, and the signal if it was in no group that got it. */
+static enum state exited_stopping(void)
+{
+	struct children children;
+	children_open(&children);
+	for (pid_t child = children_next(&children); child != 0; child = children_next(&children)) {
+		if (!own_group() || getpgid(child) != self.command)
+			(void)kill(child, (int)self.start.stop_signal);
+	}
+	return STOPPING;
+}
+
+/* From here on the kernel refuses a start; one that was sent before is still taken. */
+static enum state idle_too_long(void)
+{
+	self.deadline = 0;
+	return shutdown(self.channel.socket, SHUT_RD) == 0 ? IDLE : quit();
+}
+
+typedef enum state cell(void);
+
+static cell *const table[STATES][EVENTS] = {
+	/*             START          SIGNAL  STOP    KILL      HANGUP         EXECUTED  REFUSED  EXITED           EMPTY       DEADLINE */
+	[IDLE]     = { start,         ignore, ignore, ignore,   quit,          ignore,   ignore,  ignore,          ignore,     idle_too_long },
+	[STARTING] = { kill_orphaned, ignore, ignore, kill_all, kill_orphaned, executed, refused, ignore,          ignore,     ignore },
+	[RUNNING]  = { kill_orphaned, relay,  stop,   kill_all, stop_orphaned, ignore,   ignore,  exited,          report_end, ignore },
+	[STOPPING] = { kill_orphaned, relay,  ignore, kill_all, hang_up,       ignore,   ignore,  exited_stopping, report_end, kill_all },
+	[CLEARING] = { kill_orphaned, ignore, ignore, ignore,   hang_up,       ignore,   ignore,  ignore,          report_end, sweep },
+};
+
+static void happen(enum event event)
+{
+	const enum state before = self.state;
+	if (before == GONE)
+		return;
+	self.state = table[before][event]();
+	if (self.state == RUNNING)
+		self.deadline = 0;
+	else if (self.state == IDLE && before != IDLE)
+		self.deadline = now() + IDLE_TIME;
+}
+
+/* ---- the loop ---- */
+
+static void reap(void)
+{
+	pid_t child = 0;
+	while (self.state != GONE && (child = tree_peek()) > 0) {
+		if (child == self.command)
+			happen(EXITED);
+		else
+			reap_one(child);
+		if (child == self.command && self.state != GONE)
+			reap_one(child);
+	}
+	if (child < 0)
+		happen(EMPTY);
+}
+
+static void read_status(void)
+{
+	if (read(self.status_pipe, &self.failure, sizeof self.failure) != (ssize_t)sizeof self.failure)
+		self.failure.step = 0;
+	(void)close(self.status_pipe);
+	self.status_pipe = -1;
+	happen(self.failure.step == 0 ? EXECUTED : REFUSED);
+}
+
+static void receive(void)
+{
+	static const enum event events[] = {
+		[REQUEST_START] = START, [REQUEST_SIGNAL] = SIGNAL, [REQUEST_STOP] = STOP, [REQUEST_KILL] = KILL,
+	};
+	const enum received received = channel_receive(&self.channel);
+	if (received == RECEIVED_PART)
+		return;
+	const uint32_t kind = self.channel.request.head.kind;
+	if (received == RECEIVED_HANGUP)
+		happen(HANGUP);
+	else if (received == RECEIVED_REQUEST && kind < sizeof events / sizeof *events)
+		happen(events[kind]);
+	else
+		happen(self.state == IDLE ? HANGUP : START); /* malformed, or meant for a watcher */
+	channel_next(&self.channel); /* the command has its own copies of the descriptors */
+}
+
+void shepherd_main(int socket, int owner)
+{
+	struct ready_event ready = {.shepherd = (uint32_t)getpid()};
+	bool died = false;
+	self.channel.socket = socket;
+	self.owner = owner;
+	self.status_pipe = -1;
+	self.deadline = now() + IDLE_TIME;
+	set_name("netrunner: shepherd");
+	/* A group of its own, so that nothing sent to the owner's or the command's reaches it. */
+	if (setpgid(0, 0) != 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) != 0 ||
+	    !channel_send(&self.channel, &ready, sizeof ready, EVENT_READY, -1))
+		return;
+	while (self.state != GONE) {
+		/* While the command starts, what is in the socket is for it to read; a hang-up is always seen. */
+		struct pollfd polled[] = {
+			{self.status_pipe, POLLIN, 0},
+			{self.channel.socket, self.state == STARTING ? 0 : POLLIN, 0},
+			{self.channel.socket >= 0 ? self.owner : -1, POLLIN, 0},
+		};
+		died = wait_for(polled, 3, self.deadline) || died;
+		if (polled[2].revents != 0 || (polled[1].revents != 0 && self.state == STARTING))
+			happen(HANGUP);
+		else if (polled[1].revents != 0)
+			receive();
+		if (polled[0].revents != 0)
+			read_status();
+		if (died && self.state != STARTING) {
+			died = false;
+			reap();
+		}
+		if (self.deadline != 0 && now() >= self.deadline)
+			happen(DEADLINE);
+	}
+}

@@ -1,0 +1,109 @@
+/*
+ * What the files of the helper share. Read them in this order: main.c,
+ * watcher.c, shepherd.c (the life of one command, as a table), command.c (from
+ * fork to exec), tree.c (find, kill and reap), channel.c (frames).
+ *
+ * Every signal is blocked except inside wait_for, so that no other call here
+ * returns EINTR (man 7 signal).
+ */
+#ifndef SHEPHERD_H
+#define SHEPHERD_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "frames.h"
+
+#define MILLISECOND ((uint64_t)1000000) /* times are in nanoseconds */
+#define MAX_DESCRIPTORS 253             /* SCM_MAX_FD: what one message can carry (man 7 unix) */
+#define PID_LIMIT 4194304               /* PID_MAX_LIMIT of a 64-bit kernel (man 5 proc) */
+
+/* main.c */
+
+/* The kernel's signal set; musl's hides the signals that it keeps for threads. */
+typedef uint64_t signal_mask;
+
+uint64_t now(void);               /* CLOCK_MONOTONIC */
+int open_pidfd(pid_t pid);        /* -1 where the kernel has none */
+void set_name(const char *name);  /* as ps shows it */
+/* Waits for a descriptor (those of -1 are left out), a child's death, or `deadline` (0: none). True: a child died. */
+bool wait_for(struct pollfd *descriptors, nfds_t count, uint64_t deadline);
+
+/* channel.c: frames over a Unix socket. */
+
+struct channel {
+	int socket;     /* -1 once the peer is gone */
+	uint32_t have;  /* bytes of `request` received so far */
+	union request request;
+	int descriptors[MAX_DESCRIPTORS]; /* that came with it */
+	uint32_t descriptor_count;
+	bool truncated; /* more came than this process may have open */
+};
+
+enum received { RECEIVED_PART, RECEIVED_REQUEST, RECEIVED_HANGUP, RECEIVED_MALFORMED };
+
+enum received channel_receive(struct channel *channel);
+/* Forgets the request and closes the descriptors that came with it. */
+void channel_next(struct channel *channel);
+void channel_close(struct channel *channel);
+/* Sends one event, with a descriptor unless it is -1; false when the peer is gone. */
+bool channel_send(const struct channel *channel, void *event, uint32_t size, uint32_t kind, int descriptor);
+
+/* tree.c: the children of this process. */
+
+struct children {
+	int list; /* /proc/thread-self/children, or -1 */
+	pid_t last;
+	ssize_t at, have;
+	char text[1024];
+};
+
+struct sweep {
+	uint32_t found, immune; /* children; those of them that may not be signalled */
+	uint32_t pids[8];       /* the first of them */
+};
+
+/* The next child, 0 after the last; dead children that are not yet reaped included. */
+void children_open(struct children *children);
+pid_t children_next(struct children *children);
+/* Sends SIGKILL to every child that is not spared, and to the group that it leads. */
+void tree_kill(struct sweep *sweep, bool (*spare)(pid_t child));
+/* A dead child, not reaped; 0 when none is dead, -1 when there is no child at all. */
+pid_t tree_peek(void);
+
+/* command.c: from fork to exec. */
+
+#define START_LEAVE 1u      /* the flags of a start request */
+#define START_JOIN_GROUP 2u
+
+/* What the child says on the status pipe when a step fails; silence means that it runs. */
+struct failure {
+	uint32_t step, error;
+};
+
+/* The pid of the command and the read end of its status pipe; or -1, with errno set. */
+pid_t command_fork(const struct channel *channel, int *status_pipe);
+/* Splits strings into the path, a list of arguments and one of environment entries; false unless the counts come out. */
+bool command_split(char *strings, size_t size, uint32_t arguments, uint32_t environment, char **vector);
+
+/* shepherd.c, watcher.c: the two roles. Each returns when it has nothing left to do. */
+void shepherd_main(int socket, int owner);
+void watcher_main(int socket);
+
+#endif

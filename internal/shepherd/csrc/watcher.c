@@ -1,0 +1,150 @@
+/*
+ * The watcher: parent and subreaper of the shepherds. When a shepherd dies by
+ * any hand its orphans become the watcher's children, and are killed. It is on
+ * no command's path: if it dies, shepherds and commands go on.
+ */
+#include "shepherd.h"
+
+#define FIRST_PAUSE (10 * MILLISECOND)     /* between looks for orphans */
+#define LONGEST_PAUSE (1000 * MILLISECOND) /* when they turn out to be hard to kill */
+
+static struct {
+	struct channel channel;  /* the owner's control socket */
+	int owner;               /* pidfd of the owner, or -1 */
+	unsigned char shepherds[PID_LIMIT / 8]; /* a bit a pid; pages that are never touched cost nothing */
+	bool orphans;            /* there may be some */
+	struct sweep sweep;
+	uint64_t pause, deadline; /* of the sweeps */
+	uint32_t settling;       /* shepherd that the owner asks about, or 0 */
+} self;
+
+static bool is_shepherd(pid_t child)
+{
+	return (self.shepherds[child / 8] & (1u << (child % 8))) != 0;
+}
+
+static void flip_shepherd(pid_t child)
+{
+	self.shepherds[child / 8] ^= (unsigned char)(1u << (child % 8));
+}
+
+/* Closes what the owner had open for others: a watcher that kept a pipe would keep its reader waiting. */
+static void close_inherited(unsigned int first)
+{
+	if (syscall(SYS_close_range, first, UINT_MAX, 0) == 0)
+		return;
+	/* Before Linux 5.9, or where a seccomp filter does not know the call. */
+	struct rlimit limit = {65536, 65536};
+	(void)getrlimit(RLIMIT_NOFILE, &limit);
+	for (unsigned int descriptor = first; descriptor < limit.rlim_cur && descriptor < 1048576; descriptor++)
+		(void)close((int)descriptor);
+}
+
+static void spawn(void)
+{
+	if (self.channel.descriptor_count != 1)
+		return; /* lost for want of a free descriptor: the owner's end hangs up */
+	struct channel to = {.socket = self.channel.descriptors[0]};
+	const pid_t child = fork();
+	if (child == 0) {
+		(void)close(self.channel.socket);
+		shepherd_main(to.socket, self.owner);
+		_exit(0);
+	}
+	if (child > 0) {
+		flip_shepherd(child);
+	} else {
+		struct failed_event failed = {.step = STEP_SHEPHERD, .error = (uint32_t)errno};
+		(void)channel_send(&to, &failed, sizeof failed, EVENT_FAILED, -1); /* if it does not fit, the hang-up says it */
+	}
+}
+
+static void sweep(void)
+{
+	tree_kill(&self.sweep, is_shepherd);
+	self.orphans = self.sweep.found > self.sweep.immune;
+	self.deadline = self.orphans ? now() + self.pause : 0;
+	self.pause = self.pause * 2 < LONGEST_PAUSE ? self.pause * 2 : LONGEST_PAUSE;
+}
+
+static void reap(void)
+{
+	int status = 0;
+	for (pid_t child = waitpid(-1, &status, WNOHANG | __WALL); child > 0; child = waitpid(-1, &status, WNOHANG | __WALL)) {
+		/* A shepherd that exits by itself has cleared its tree. */
+		if (!is_shepherd(child) || status != 0) {
+			self.orphans = true;
+			self.pause = FIRST_PAUSE;
+		}
+		if (is_shepherd(child))
+			flip_shepherd(child);
+	}
+	if (self.orphans)
+		sweep();
+}
+
+/* Whether a shepherd still guards something. One that stays only as parent of what was left on purpose has joined our group. */
+static bool guards(void)
+{
+	struct children children;
+	children_open(&children);
+	for (pid_t child = children_next(&children); child != 0; child = children_next(&children)) {
+		if (is_shepherd(child) && getpgid(child) != getpgrp()) {
+			(void)close(children.list);
+			return true;
+		}
+	}
+	return false;
+}
+
+static void receive(void)
+{
+	const enum received received = channel_receive(&self.channel);
+	if (received == RECEIVED_PART)
+		return;
+	if (received == RECEIVED_REQUEST && self.channel.request.head.kind == REQUEST_SPAWN)
+		spawn();
+	else if (received == RECEIVED_REQUEST && self.channel.request.head.kind == REQUEST_SETTLE)
+		self.settling = self.channel.request.settle.shepherd % PID_LIMIT;
+	else
+		channel_close(&self.channel);
+	channel_next(&self.channel);
+}
+
+static void answer(void)
+{
+	if (self.settling == 0 || self.orphans || is_shepherd((pid_t)self.settling))
+		return;
+	struct settled_event settled = {.left = self.sweep.found};
+	if (!channel_send(&self.channel, &settled, sizeof settled, EVENT_SETTLED, -1))
+		channel_close(&self.channel);
+	self.settling = 0;
+}
+
+void watcher_main(int socket)
+{
+	set_name("netrunner: watcher");
+	self.channel.socket = socket;
+	close_inherited((unsigned int)socket + 1);
+	if (fcntl(socket, F_SETFD, FD_CLOEXEC) != 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
+		return;
+	/* The hang-up is what counts; the pidfd says the same when a copy of the owner's end has leaked elsewhere. */
+	self.owner = getppid() > 0 ? open_pidfd(getppid()) : -1;
+	while (self.channel.socket >= 0 || self.orphans || guards()) {
+		struct pollfd polled[] = {
+			{self.channel.socket, POLLIN, 0},
+			{self.channel.socket >= 0 ? self.owner : -1, POLLIN, 0},
+		};
+		const bool died = wait_for(polled, 2, self.deadline);
+		if (polled[1].revents != 0)
+			channel_close(&self.channel);
+		else if (polled[0].revents != 0)
+			receive();
+		if (died)
+			reap();
+		else if (self.deadline != 0 && now() >= self.deadline)
+			sweep();
+		if (self.channel.socket >= 0)
+			answer();
+	}
+}

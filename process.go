@@ -1,0 +1,280 @@
+package netrunner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/netrunner-go/netrunner/internal/shepherd"
+)
+
+// inputPatience is how long a Read of Cmd.Stdin that blocks is waited for once
+// the command has ended.
+const inputPatience = 100 * time.Millisecond
+
+// Process is a command that was started. Wait for it, or drop it: a Process that
+// nobody refers to any more is stopped when the garbage collector finds it. Its
+// methods are safe for concurrent use.
+type Process struct {
+	run     *run
+	cleanup runtime.Cleanup
+}
+
+// run is what the goroutines of a command work on. It does not refer to the
+// Process, so that a Process that was dropped can be found.
+type run struct {
+	name     string
+	running  *shepherd.Running
+	start    time.Time
+	counters counters
+
+	limit     int64        // Cmd.MaxOutput
+	remaining atomic.Int64 // of it
+	leave     bool         // Cmd.Leftovers
+
+	stdin          *inlet // Pipe, or copied
+	stdout, stderr *outlet
+	outlets        []*outlet // every pipe that the command writes to
+	pipes          struct{ stdin, stdout, stderr bool }
+	captured       *capture
+	copies         sync.WaitGroup // of output
+	input          chan struct{}  // closed when the copy of input has ended; nil without one
+
+	stopContext func() bool
+	timer       *time.Timer
+
+	done chan struct{} // closed when what follows is final
+	// state is nil when the shepherd was lost.
+	state *State
+	err   error
+
+	mu        sync.Mutex
+	pinned    *Process // by Done, until the end
+	cause     error    // why it was stopped; the first reason counts
+	copyError error    // the first
+}
+
+// PID returns the command's process id, which is also its process group's
+// unless it was started with Foreground.
+func (p *Process) PID() int { return p.run.running.PID() }
+
+// Stdin returns the owner's end of the command's standard input. It is usable
+// when Cmd.Stdin was [Pipe].
+func (p *Process) Stdin() *PipeWriter {
+	w := &PipeWriter{process: p}
+	if p.run.pipes.stdin {
+		w.in = p.run.stdin
+	}
+	return w
+}
+
+// Stdout returns the owner's end of the command's standard output. It is usable
+// when Cmd.Stdout was [Pipe].
+func (p *Process) Stdout() *PipeReader {
+	r := &PipeReader{process: p, field: "Stdout"}
+	if p.run.pipes.stdout {
+		r.out = p.run.stdout
+	}
+	return r
+}
+
+// Stderr returns the owner's end of the command's standard error. It is usable
+// when Cmd.Stderr was [Pipe].
+func (p *Process) Stderr() *PipeReader {
+	r := &PipeReader{process: p, field: "Stderr"}
+	if p.run.pipes.stderr {
+		r.out = p.run.stderr
+	}
+	return r
+}
+
+// Signal sends a signal to the command's process group; with Foreground, to the
+// command alone. [os.ErrProcessDone] says that it has ended.
+func (p *Process) Signal(signal syscall.Signal) error {
+	if signal < 1 || signal > maxSignal {
+		return fmt.Errorf("signal %q: %w: there is no signal %d", p.run.name, syscall.EINVAL, int(signal))
+	}
+	return p.request("signal", func() error { return p.run.running.Signal(signal) })
+}
+
+// Stop sends the stop signal, after the grace SIGKILL to all that is left, and
+// waits until the tree is gone. When the context ends earlier Stop returns its
+// cause, and the stop goes on. A command that has ended already is no error.
+func (p *Process) Stop(ctx context.Context) error {
+	if err := p.request("stop", p.run.running.Stop); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-p.run.done:
+		runtime.KeepAlive(p)
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Kill sends SIGKILL to the whole tree, without grace and without waiting.
+// [os.ErrProcessDone] says that it has ended.
+func (p *Process) Kill() error { return p.request("kill", p.run.running.Kill) }
+
+func (p *Process) request(what string, send func() error) error {
+	err := send()
+	runtime.KeepAlive(p)
+	if err != nil {
+		return fmt.Errorf("%s %q: %w", what, p.run.name, err)
+	}
+	return nil
+}
+
+// Done returns a channel that is closed when Wait would not block. Who has asked
+// for it holds on to the Process: it isn't collected before its end.
+func (p *Process) Done() <-chan struct{} {
+	r := p.run
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	select {
+	case <-r.done:
+	default:
+		r.pinned = p
+	}
+	return r.done
+}
+
+// Wait returns when the command and everything it has started are gone, and all
+// output that is copied has been written. Data in a [PipeReader] stays readable.
+// It may be called more than once.
+//
+// The error is an [*ExitError] when the command did not succeed, wraps
+// [ErrShepherdLost] when it isn't known how it ended, and is that of the copy
+// when the command succeeded but its input could not be read or its output not
+// be written. The State is nil only with ErrShepherdLost.
+func (p *Process) Wait() (*State, error) {
+	<-p.run.done
+	runtime.KeepAlive(p)
+	return p.run.state, p.run.err
+}
+
+// Stats returns the figures so far, or the final ones.
+func (p *Process) Stats() Stats {
+	r := p.run
+	select {
+	case <-r.done:
+		if r.state != nil {
+			return r.state.stats
+		}
+	default:
+	}
+	return r.counters.stats(r.start)
+}
+
+// stop begins to stop the command, for a reason.
+func (r *run) stop(cause error) {
+	r.mu.Lock()
+	if r.cause == nil {
+		r.cause = cause
+	}
+	r.mu.Unlock()
+	_ = r.running.Stop() // when it has ended, or can't be told, its end is seen all the same
+}
+
+// allow counts n bytes of output against the limit. It returns how many of them
+// are within it.
+func (r *run) allow(n int) int {
+	if r.limit == 0 || n <= 0 {
+		return n
+	}
+	before := r.remaining.Add(-int64(n)) + int64(n)
+	if before >= int64(n) {
+		return n
+	}
+	r.stop(r.limitError())
+	return int(max(before, 0))
+}
+
+func (r *run) limitError() error { return limitError{r.limit} }
+
+func (r *run) copied(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.copyError == nil {
+		r.copyError = err
+	}
+}
+
+// supervise waits for the end. It is the goroutine that every command has.
+func (r *run) supervise(cleanup runtime.Cleanup) {
+	ended, err := r.running.Wait()
+	duration := time.Since(r.start)
+	if r.stopContext != nil {
+		r.stopContext()
+	}
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	for _, out := range r.outlets {
+		out.end()
+	}
+	r.copies.Wait()
+	r.endInput()
+	r.finish(&ended, duration, err)
+	cleanup.Stop()
+}
+
+// endInput closes the command's input and waits for its copy.
+func (r *run) endInput() {
+	if r.input == nil {
+		return
+	}
+	_ = r.stdin.file.Close()
+	patience := time.NewTimer(inputPatience)
+	defer patience.Stop()
+	select {
+	case <-r.input:
+	case <-patience.C: // it hangs in the caller's Read
+	}
+}
+
+// finish makes the result known.
+func (r *run) finish(ended *shepherd.Ended, duration time.Duration, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer close(r.done)
+	r.pinned = nil
+	if err != nil {
+		r.err = fmt.Errorf("%q: %w: %w", r.name, ErrShepherdLost, err)
+		if r.cause != nil {
+			r.err = fmt.Errorf("%w (after: %w)", r.err, r.cause)
+		}
+		return
+	}
+	stats := r.counters.stats(r.start)
+	stats.Duration = duration
+	stats.ExitCode = ended.Status.ExitStatus()
+	stats.UserTime, stats.SystemTime = ended.Usage.UserTime, ended.Usage.SystemTime
+	stats.MaxRSS = ended.Usage.MaxRSS
+	stats.MinorFaults, stats.MajorFaults = ended.Usage.MinorFaults, ended.Usage.MajorFaults
+	stats.VoluntarySwitches, stats.InvoluntarySwitches = ended.Usage.VoluntarySwitches, ended.Usage.InvoluntarySwitches
+	stats.Killed, stats.Left = ended.Killed, ended.Left
+	r.state = &State{pid: r.running.PID(), status: ended.Status, stats: stats}
+
+	cause := r.cause
+	if cause == nil && ended.Left > 0 && !r.leave {
+		cause = &LeftoverError{ended.Left, ended.LeftPIDs}
+	}
+	switch {
+	case cause != nil || !r.state.Success():
+		exit := &ExitError{Command: r.name, State: r.state, Cause: cause}
+		if r.captured != nil {
+			exit.Stderr = r.captured.bytes()
+		}
+		r.err = exit
+	case r.copyError != nil:
+		r.err = fmt.Errorf("%q: copy: %w", r.name, r.copyError)
+	}
+}

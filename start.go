@@ -1,0 +1,415 @@
+package netrunner
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/netrunner-go/netrunner/internal/shepherd"
+)
+
+// maxSignal is the largest signal number of the kernel (man 7 signal).
+const maxSignal = 64
+
+// SetHelper names the file of the helper, which must be the one of this version
+// (netrunner helper install PATH writes it). It is then the only one that is
+// tried, and a helper that is running is used no more for new commands. The
+// empty path means: the environment variable NETRUNNER_HELPER, or else the
+// installed file, memory, and the user's cache directory, in this order.
+func SetHelper(path string) { shepherd.SetHelper(path) }
+
+// CloseIdle ends the helper's processes that have nothing to do, and waits until
+// they are gone. Commands that run are left alone. A program needs it only
+// before it looks for processes or descriptors that it has left, or after it
+// has changed its cgroup or its namespaces.
+func CloseIdle() { shepherd.CloseIdle() }
+
+// Start starts the command, and returns when its program runs. When the context
+// ends, the command is stopped: the stop signal, and after KillTimeout SIGKILL
+// to the whole tree.
+//
+// The error is a [*StartError]; nothing of the command has run then.
+func (c *Cmd) Start(ctx context.Context) (*Process, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, c.startError("start", "", err)
+	}
+	s := &starting{cmd: c, run: &run{name: c.name(), limit: c.MaxOutput, leave: c.Leftovers == LeaveLeftovers, done: make(chan struct{})}}
+	defer s.close()
+	s.run.remaining.Store(c.MaxOutput)
+	spec, err := s.spec()
+	if err != nil {
+		s.closeOurs()
+		return nil, err
+	}
+	s.run.start = time.Now()
+	s.run.running, err = shepherd.Start(ctx, spec)
+	if err != nil {
+		s.closeOurs()
+		return nil, c.explain(ctx, err)
+	}
+	for _, begin := range s.copies {
+		begin()
+	}
+	// After the copies, which need no lock before there is anything to stop.
+	r := s.run
+	p := &Process{run: r}
+	p.cleanup = runtime.AddCleanup(p, func(r *run) { r.running.Abandon() }, r)
+	if ctx.Done() != nil {
+		r.stopContext = context.AfterFunc(ctx, func() { r.stop(context.Cause(ctx)) })
+	}
+	if c.Timeout > 0 {
+		r.timer = time.AfterFunc(c.Timeout, func() { r.stop(timeoutError{c.Timeout}) })
+	}
+	go r.supervise(p.cleanup)
+	return p, nil
+}
+
+// name is what errors call the command.
+func (c *Cmd) name() string {
+	if len(c.Args) > 0 {
+		return c.Args[0]
+	}
+	return c.Path
+}
+
+func (c *Cmd) startError(step, subject string, err error) error {
+	return &StartError{Command: c.name(), Step: step, Subject: subject, Err: err}
+}
+
+var (
+	errNoCommand = errors.New("no command")
+	errNUL       = errors.New("contains a NUL byte")
+	errNegative  = errors.New("is negative")
+	errNoSignal  = errors.New("is no signal")
+	errTooMany   = errors.New("are too many")
+	errUnknown   = errors.New("is unknown")
+	errNilFile   = errors.New("is nil")
+)
+
+// check refuses what can't work before anything is opened.
+func (c *Cmd) check() error {
+	refuse := func(subject string, err error) error { return c.startError("check", subject, err) }
+	if c.Err != nil {
+		return c.startError("find", "", c.Err)
+	}
+	if c.Path == "" {
+		return refuse("Path", errNoCommand)
+	}
+	for _, text := range []struct{ name, value string }{{"Path", c.Path}, {"Dir", c.Dir}} {
+		if strings.IndexByte(text.value, 0) >= 0 {
+			return refuse(text.name, errNUL)
+		}
+	}
+	for _, list := range []struct {
+		name   string
+		values []string
+	}{{"Args", c.Args}, {"Env", c.Env}} {
+		for i, value := range list.values {
+			if strings.IndexByte(value, 0) >= 0 {
+				return refuse(list.name+"["+strconv.Itoa(i)+"]", errNUL)
+			}
+		}
+	}
+	switch {
+	case c.Timeout < 0:
+		return refuse("Timeout", errNegative)
+	case c.KillTimeout < 0:
+		return refuse("KillTimeout", errNegative)
+	case c.MaxOutput < 0:
+		return refuse("MaxOutput", errNegative)
+	case c.StopSignal < 0 || c.StopSignal > maxSignal:
+		return refuse("StopSignal", errNoSignal)
+	case c.Leftovers != KillLeftovers && c.Leftovers != LeaveLeftovers:
+		return refuse("Leftovers", errUnknown)
+	case len(c.ExtraFiles) > shepherd.MaxDescriptors-3:
+		return refuse("ExtraFiles", errTooMany)
+	}
+	for i, f := range c.ExtraFiles {
+		if f == nil {
+			return refuse("ExtraFiles["+strconv.Itoa(i)+"]", errNilFile)
+		}
+	}
+	return nil
+}
+
+// starting is a command on its way: what it will own, and what is open only
+// until it has its own copies.
+type starting struct {
+	cmd    *Cmd
+	run    *run
+	opened []int      // descriptors for the command
+	ours   []*os.File // the other ends, for the run
+	copies []func()   // begin to copy
+	null   int        // /dev/null, once it is open
+	files  []*os.File // the caller's, which must not be collected meanwhile
+}
+
+func (s *starting) close() {
+	for _, fd := range s.opened {
+		_ = unix.Close(fd)
+	}
+	runtime.KeepAlive(s.files)
+}
+
+func (s *starting) closeOurs() {
+	for _, f := range s.ours {
+		_ = f.Close()
+	}
+}
+
+// spec opens all that the command needs.
+func (s *starting) spec() (*shepherd.Spec, error) {
+	c := s.cmd
+	stdin, err := s.stdin()
+	if err != nil {
+		return nil, err
+	}
+	stdout, stderr, err := s.outputs()
+	if err != nil {
+		return nil, err
+	}
+	descriptors := append(make([]int, 0, 3+len(c.ExtraFiles)), stdin, stdout, stderr)
+	for i, f := range c.ExtraFiles {
+		fd, err := s.file(f, "ExtraFiles["+strconv.Itoa(i)+"]")
+		if err != nil {
+			return nil, err
+		}
+		descriptors = append(descriptors, fd)
+	}
+	// A descriptor, since the owner's directory may change or have no path.
+	directory := cmp.Or(c.Dir, ".")
+	dir, err := s.open("chdir", directory, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	spec := &shepherd.Spec{
+		Path: c.Path,
+		Args: c.Args,
+		// os/exec's own rules: the last of equal keys counts, and PWD follows Dir.
+		Env:         (&exec.Cmd{Env: c.Env, Dir: c.Dir}).Environ(),
+		Descriptors: descriptors,
+		Directory:   dir,
+		StopSignal:  cmp.Or(c.StopSignal, syscall.SIGTERM),
+		Grace:       cmp.Or(c.KillTimeout, DefaultKillTimeout),
+		Leave:       c.Leftovers == LeaveLeftovers,
+	}
+	if len(spec.Args) == 0 {
+		spec.Args = []string{c.Path}
+	}
+	if c.Foreground {
+		spec.Group = unix.Getpgrp()
+	}
+	return spec, nil
+}
+
+func (s *starting) open(step, path string, flags int) (int, error) {
+	for {
+		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return -1, s.cmd.startError(step, path, err)
+		}
+		s.opened = append(s.opened, fd)
+		return fd, nil
+	}
+}
+
+func (s *starting) nullDevice() (fd int, err error) {
+	if s.null == 0 {
+		s.null, err = s.open("open", os.DevNull, unix.O_RDWR)
+	}
+	return s.null, err
+}
+
+// file returns the descriptor of a file of the caller's.
+func (s *starting) file(f *os.File, field string) (int, error) {
+	s.files = append(s.files, f)
+	fd := f.Fd()
+	if fd == ^uintptr(0) {
+		return -1, s.cmd.startError("pass", field, os.ErrClosed)
+	}
+	return int(fd), nil
+}
+
+// pipe opens a pipe: the command's end blocks, ours is for the poller.
+func (s *starting) pipe(field string, ours, theirs int) (file *os.File, fd int, err error) {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return nil, -1, s.cmd.startError("pipe", field, err)
+	}
+	s.opened = append(s.opened, ends[theirs])
+	if err := unix.SetNonblock(ends[ours], true); err != nil {
+		_ = unix.Close(ends[ours])
+		return nil, -1, s.cmd.startError("pipe", field, err)
+	}
+	file = os.NewFile(uintptr(ends[ours]), field)
+	s.ours = append(s.ours, file)
+	return file, ends[theirs], nil
+}
+
+func (s *starting) stdin() (int, error) {
+	c, r := s.cmd, s.run
+	if c.Stdin == nil {
+		return s.nullDevice()
+	}
+	if f, ok := c.Stdin.(*os.File); ok {
+		return s.file(f, "Stdin")
+	}
+	file, fd, err := s.pipe("Stdin", 1, 0)
+	if err != nil {
+		return -1, err
+	}
+	r.stdin = &inlet{file: file, run: r}
+	if c.Stdin == Pipe {
+		r.pipes.stdin = true
+		return fd, nil
+	}
+	r.input = make(chan struct{})
+	s.copies = append(s.copies, func() {
+		go func() {
+			defer close(r.input)
+			r.copied(r.stdin.copyFrom(c.Stdin))
+		}()
+	})
+	return fd, nil
+}
+
+func (s *starting) outputs() (stdout, stderr int, err error) {
+	c, r := s.cmd, s.run
+	stdout, err = s.output(c.Stdout, "Stdout", &r.counters.bytesOut, &r.stdout, &r.pipes.stdout)
+	if err != nil {
+		return -1, -1, err
+	}
+	if c.Stderr != nil && c.Stderr != Pipe && sameWriter(c.Stdout, c.Stderr) {
+		return stdout, stdout, nil
+	}
+	w := c.Stderr
+	if w == nil {
+		r.captured = &capture{}
+		w = r.captured
+	}
+	stderr, err = s.output(w, "Stderr", &r.counters.bytesErr, &r.stderr, &r.pipes.stderr)
+	return stdout, stderr, err
+}
+
+func (s *starting) output(w io.Writer, field string, bytes *atomic.Int64, out **outlet, piped *bool) (int, error) {
+	r := s.run
+	if w == nil && r.limit == 0 {
+		return s.nullDevice()
+	}
+	if f, ok := w.(*os.File); ok && r.limit == 0 {
+		return s.file(f, field)
+	}
+	file, fd, err := s.pipe(field, 0, 1)
+	if err != nil {
+		return -1, err
+	}
+	*out = &outlet{file: file, bytes: bytes, run: r}
+	r.outlets = append(r.outlets, *out)
+	if w == Pipe {
+		*piped = true
+		return fd, nil
+	}
+	if w == nil {
+		w = io.Discard
+	}
+	from := *out
+	s.copies = append(s.copies, func() { r.copies.Go(func() { r.copied(from.copyTo(w)) }) })
+	return fd, nil
+}
+
+// sameWriter reports whether two writers are one; types that can't be compared are not.
+func sameWriter(a, b io.Writer) (same bool) {
+	defer func() { _ = recover() }() // as os/exec does
+	return a == b
+}
+
+// explain turns what the shepherd said into a StartError that names its subject.
+func (c *Cmd) explain(ctx context.Context, err error) error {
+	var failed *shepherd.StartError
+	switch {
+	case errors.As(err, &failed):
+	case context.Cause(ctx) != nil && errors.Is(err, context.Cause(ctx)):
+		return c.startError("start", "", err)
+	case errors.As(err, new(*shepherd.LostError)):
+		return c.startError("start", "", errors.Join(ErrShepherdLost, err))
+	default:
+		return c.startError("shepherd", "", err)
+	}
+	subject := ""
+	switch failed.Step {
+	case shepherd.StepExec:
+		subject = c.Path
+		return c.startError(failed.Step.String(), subject, c.explainExec(failed.Err))
+	case shepherd.StepDirectory:
+		subject = c.Dir
+	}
+	return c.startError(failed.Step.String(), subject, failed.Err)
+}
+
+// interpreterError is ENOENT for a file that exists.
+type interpreterError struct {
+	interpreter string
+	err         error
+}
+
+func (e *interpreterError) Error() string {
+	return "its interpreter " + strconv.Quote(e.interpreter) + " is missing: " + e.err.Error()
+}
+func (e *interpreterError) Unwrap() error { return e.err }
+
+// explainExec says more where the kernel's errno misleads: EACCES for a
+// directory, ENOENT for a script whose interpreter is missing.
+func (c *Cmd) explainExec(errno error) error {
+	path := c.Path
+	if c.Dir != "" && !strings.HasPrefix(path, "/") {
+		path = c.Dir + "/" + path
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return errno
+	case info.IsDir():
+		return syscall.EISDIR
+	case errno == syscall.ENOENT:
+		if interpreter := readInterpreter(path); interpreter != "" {
+			return &interpreterError{interpreter, errno}
+		}
+	}
+	return errno
+}
+
+// readInterpreter returns the program that the first line of a script names.
+func readInterpreter(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close() //nolint:errcheck // only read
+	line, err := bufio.NewReader(io.LimitReader(f, 256)).ReadString('\n')
+	script, ok := strings.CutPrefix(line, "#!")
+	if err != nil && err != io.EOF || !ok {
+		return ""
+	}
+	if words := strings.Fields(script); len(words) > 0 {
+		return words[0]
+	}
+	return ""
+}

@@ -1,0 +1,94 @@
+package netrunner
+
+import (
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// State is how a command ended.
+type State struct {
+	pid    int
+	status syscall.WaitStatus
+	stats  Stats
+}
+
+// PID returns the process id that the command had.
+func (s *State) PID() int { return s.pid }
+
+// ExitCode returns the exit status, or -1 when a signal ended the command.
+func (s *State) ExitCode() int { return s.status.ExitStatus() }
+
+// Signal returns the signal that ended the command, or zero.
+func (s *State) Signal() syscall.Signal {
+	if s.status.Signaled() {
+		return s.status.Signal()
+	}
+	return 0
+}
+
+// Success reports whether the command exited with status zero.
+func (s *State) Success() bool { return s.status == 0 }
+
+// Stats returns the final figures.
+func (s *State) Stats() Stats { return s.stats }
+
+// String reads like: exit status 2; or: signal: killed.
+func (s *State) String() string {
+	switch {
+	case s.status.Exited():
+		return "exit status " + strconv.Itoa(s.status.ExitStatus())
+	case s.status.CoreDump():
+		return "signal: " + s.status.Signal().String() + " (core dumped)"
+	}
+	return "signal: " + s.status.Signal().String()
+}
+
+// Stats are figures of one command. The first group counts all the time, the
+// second is known when the command has ended.
+//
+// Only what passes through the owner is counted: a command that was given an
+// *os.File writes to it by itself.
+type Stats struct {
+	BytesIn  int64 // written to standard input
+	BytesOut int64 // read from standard output
+	BytesErr int64 // read from standard error
+	Writes   int64 // calls that wrote standard input
+	Reads    int64 // calls that read standard output or error, the last, empty one included
+	Start    time.Time
+	Duration time.Duration // until now, or until the tree was gone
+
+	ExitCode int // -1 as long as the command runs, and when a signal ended it
+
+	// The whole tree: the command and every descendant that it or its shepherd
+	// has waited for (man 2 getrusage).
+	UserTime            time.Duration
+	SystemTime          time.Duration
+	MaxRSS              int64 // bytes, of the largest process
+	MinorFaults         int64 // without I/O
+	MajorFaults         int64 // with I/O
+	VoluntarySwitches   int64 // context switches by waiting
+	InvoluntarySwitches int64 // context switches by the scheduler
+
+	Killed int // processes other than the command that were killed to clear its tree
+	Left   int // processes that were left
+}
+
+// counters are the figures that change while a command runs.
+type counters struct {
+	bytesIn, bytesOut, bytesErr, writes, reads atomic.Int64
+}
+
+func (c *counters) stats(start time.Time) Stats {
+	return Stats{
+		BytesIn:  c.bytesIn.Load(),
+		BytesOut: c.bytesOut.Load(),
+		BytesErr: c.bytesErr.Load(),
+		Writes:   c.writes.Load(),
+		Reads:    c.reads.Load(),
+		Start:    start,
+		Duration: time.Since(start),
+		ExitCode: -1,
+	}
+}

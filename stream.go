@@ -1,0 +1,213 @@
+package netrunner
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// copySize is the buffer of a copying goroutine: half of a pipe's usual capacity (man 7 pipe).
+const copySize = 32 << 10
+
+var copyBuffers = sync.Pool{New: func() any { return new([copySize]byte) }}
+
+// outlet is the owner's end of a pipe that a command writes to.
+type outlet struct {
+	file  *os.File
+	bytes *atomic.Int64 // what this stream has brought
+	run   *run
+	ended atomic.Bool // the command's tree is gone
+}
+
+// end says that whatever is to be read is in the pipe by now: from here on an
+// empty pipe is at its end, even if a process outside the tree holds it open.
+func (o *outlet) end() {
+	o.ended.Store(true)
+	_ = o.file.SetReadDeadline(time.Unix(1, 0)) // wakes a reader that waits
+}
+
+func (o *outlet) read(b []byte) (n int, err error) {
+	n, err = o.file.Read(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) && o.ended.Load() {
+		n, err = o.readRest(b)
+	}
+	o.run.counters.reads.Add(1)
+	o.bytes.Add(int64(n))
+	return n, err
+}
+
+// readRest reads what is there without waiting for more.
+func (o *outlet) readRest(b []byte) (n int, err error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	raw, err := o.file.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	controlErr := raw.Control(func(fd uintptr) {
+		for {
+			if n, err = unix.Read(int(fd), b); err != unix.EINTR {
+				return
+			}
+		}
+	})
+	switch {
+	case controlErr != nil:
+		return 0, controlErr
+	case err == unix.EAGAIN || err == nil && n == 0:
+		return 0, io.EOF
+	case err != nil:
+		return 0, &os.PathError{Op: "read", Path: o.file.Name(), Err: err}
+	}
+	return n, nil
+}
+
+// copyTo writes all that comes to w, and stops the command when it is too much.
+// When w fails, the command finds its pipe closed, as in os/exec.
+func (o *outlet) copyTo(w io.Writer) error {
+	defer o.file.Close() //nolint:errcheck // it was only read
+	buffer := copyBuffers.Get().(*[copySize]byte)
+	defer copyBuffers.Put(buffer)
+	for {
+		n, err := o.read(buffer[:])
+		if allowed := o.run.allow(n); allowed > 0 {
+			if written, err := w.Write(buffer[:allowed]); err != nil {
+				return err
+			} else if written < allowed {
+				return io.ErrShortWrite
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// inlet is the owner's end of a pipe that a command reads from.
+type inlet struct {
+	file *os.File
+	run  *run
+}
+
+func (i *inlet) write(b []byte) (int, error) {
+	n, err := i.file.Write(b)
+	i.run.counters.writes.Add(1)
+	i.run.counters.bytesIn.Add(int64(n))
+	return n, err
+}
+
+// copyFrom feeds the command until r ends. A command that does not want it all
+// is no error; a reader that fails is.
+func (i *inlet) copyFrom(r io.Reader) error {
+	defer i.file.Close() //nolint:errcheck // a pipe has nothing left to say
+	buffer := copyBuffers.Get().(*[copySize]byte)
+	defer copyBuffers.Put(buffer)
+	for {
+		n, err := r.Read(buffer[:])
+		if n > 0 {
+			if _, err := i.write(buffer[:n]); err != nil {
+				if errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed) {
+					return nil
+				}
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// PipeReader is the owner's end of a command's standard output or error. Data
+// waits in the kernel's pipe until it is read, and the command with it. All of
+// it can be read, also after the command has ended. It is safe for concurrent use.
+type PipeReader struct {
+	process *Process // keeps the command from being collected while it is read
+	out     *outlet  // nil when there is no pipe
+	field   string
+}
+
+// Read reads what the command has written; io.EOF says that all was read.
+func (r *PipeReader) Read(b []byte) (int, error) {
+	if r.out == nil {
+		return 0, notPiped(r.field)
+	}
+	n, err := r.out.read(b)
+	if allowed := r.out.run.allow(n); allowed < n {
+		return allowed, r.out.run.limitError()
+	}
+	return n, err
+}
+
+// Close closes the pipe: what the command writes from here on fails with EPIPE.
+func (r *PipeReader) Close() error {
+	if r.out == nil {
+		return notPiped(r.field)
+	}
+	return r.out.file.Close()
+}
+
+// SetReadDeadline makes a Read that waits longer fail with
+// [os.ErrDeadlineExceeded]. The zero time means without limit.
+func (r *PipeReader) SetReadDeadline(t time.Time) error {
+	if r.out == nil {
+		return notPiped(r.field)
+	}
+	if r.out.ended.Load() {
+		return nil // nothing waits any more
+	}
+	err := r.out.file.SetReadDeadline(t)
+	if r.out.ended.Load() { // it ended meanwhile, and its deadline was overwritten
+		r.out.end()
+	}
+	return err
+}
+
+// PipeWriter is the owner's end of a command's standard input. It is safe for
+// concurrent use.
+type PipeWriter struct {
+	process *Process
+	in      *inlet // nil when there is no pipe
+}
+
+// Write waits as long as the pipe is full. A command that reads no more makes it
+// fail with EPIPE.
+func (w *PipeWriter) Write(b []byte) (int, error) {
+	if w.in == nil {
+		return 0, notPiped("Stdin")
+	}
+	return w.in.write(b)
+}
+
+// Close ends the command's input. Only the first call succeeds.
+func (w *PipeWriter) Close() error {
+	if w.in == nil {
+		return notPiped("Stdin")
+	}
+	return w.in.file.Close()
+}
+
+// SetWriteDeadline makes a Write that waits longer fail with
+// [os.ErrDeadlineExceeded]. The zero time means without limit.
+func (w *PipeWriter) SetWriteDeadline(t time.Time) error {
+	if w.in == nil {
+		return notPiped("Stdin")
+	}
+	return w.in.file.SetWriteDeadline(t)
+}
+
+func notPiped(field string) error {
+	return errors.New(field + " is no pipe: set Cmd." + field + " to netrunner.Pipe")
+}
