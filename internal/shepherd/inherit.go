@@ -3,67 +3,84 @@ package shepherd
 import (
 	"bytes"
 	"fmt"
-	"sync"
-	"syscall"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
-// What a command inherits from its owner without anybody saying so: identity,
-// capabilities, umask, affinity, limits, niceness. A shepherd has them from the
-// moment when its watcher was started, so that an owner that has changed them
-// since (dropped its privileges, say) needs a new watcher.
+// inheritance tells what a command inherits from its owner without anybody
+// saying so: identity, capabilities, umask, affinity, limits, niceness, cgroup.
+// A shepherd has them from the moment when its watcher was started, so that an
+// owner that has changed them since (dropped its privileges, say) needs a new
+// watcher.
 //
-// The namespaces and the cgroup of the owner are inherited too. They are not
-// looked at: that would cost more than all the rest.
+// The namespaces of the owner are inherited too. They are not looked at: that
+// would cost more than all the rest.
+//
+// The zero value is ready to use. It is not safe for concurrent use.
+type inheritance struct {
+	opened  bool
+	files   [len(inheritedFiles)]int // kept open, since that halves the cost of a look; -1 without /proc
+	content [8192]byte
+	now     []byte
+}
 
-// inheritedLines are the lines of /proc/self/status that say so (man 5 proc).
+// All of them as seen by the process (man 5 proc); of the first, only some lines.
+var inheritedFiles = [...]string{"/proc/self/status", "/proc/self/limits", "/proc/self/cgroup"}
+
 var inheritedLines = [][]byte{
 	[]byte("Umask:"), []byte("Uid:"), []byte("Gid:"), []byte("Groups:"),
 	[]byte("CapInh:"), []byte("CapPrm:"), []byte("CapEff:"), []byte("CapBnd:"), []byte("CapAmb:"),
 	[]byte("NoNewPrivs:"), []byte("Seccomp:"), []byte("Cpus_allowed:"), []byte("Mems_allowed:"),
 }
 
-var statusBuffers = sync.Pool{New: func() any { return new([8192]byte) }}
-
-// inherited describes all that, as a text to compare with an earlier one.
-// Without /proc it knows the identity, the limits and the niceness.
-func inherited(to []byte) []byte {
-	buffer := statusBuffers.Get().(*[8192]byte)
-	defer statusBuffers.Put(buffer)
-	status := buffer[:readStatus(buffer[:])]
-	for len(status) > 0 {
-		var line []byte
-		line, status, _ = bytes.Cut(status, []byte("\n"))
-		for _, prefix := range inheritedLines {
-			if bytes.HasPrefix(line, prefix) {
-				to = append(to, line...)
-				break
-			}
+// look describes it as it is now, as bytes to compare with an earlier look. They
+// are valid until the next one. Without /proc it knows identity and niceness.
+func (in *inheritance) look() []byte {
+	in.open()
+	in.now = in.now[:0]
+	for i, fd := range in.files {
+		n, err := unix.Pread(fd, in.content[:], 0)
+		switch {
+		case err != nil:
+			in.now = fmt.Append(in.now, unix.Getuid(), unix.Geteuid(), unix.Getgid(), unix.Getegid())
+		case i == 0:
+			in.keepLines(in.content[:n])
+		default:
+			in.now = append(in.now, in.content[:n]...)
 		}
 	}
-	if len(to) == 0 {
-		to = fmt.Appendf(to, "%d %d %d %d", syscall.Getuid(), syscall.Geteuid(), syscall.Getgid(), syscall.Getegid())
-	}
-	for resource := range unix.RLIMIT_RTTIME + 1 {
-		var limit unix.Rlimit
-		_ = unix.Prlimit(0, resource, nil, &limit) // an unknown one stays zero
-		to = order.AppendUint64(to, limit.Cur)
-		to = order.AppendUint64(to, limit.Max)
-	}
-	nice, _ := unix.Getpriority(unix.PRIO_PROCESS, 0)
-	return append(to, byte(nice))
+	nice, _ := unix.Getpriority(unix.PRIO_PROCESS, 0) // can't fail for oneself
+	in.now = append(in.now, byte(nice))
+	return in.now
 }
 
-func readStatus(to []byte) int {
-	fd, err := unix.Open("/proc/self/status", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return 0
+func (in *inheritance) keepLines(status []byte) {
+	for line := range bytes.Lines(status) {
+		if slices.ContainsFunc(inheritedLines, func(prefix []byte) bool { return bytes.HasPrefix(line, prefix) }) {
+			in.now = append(in.now, line...)
+		}
 	}
-	defer unix.Close(fd) //nolint:errcheck // only read
-	n, err := unix.Read(fd, to)
-	if err != nil {
-		return 0
+}
+
+func (in *inheritance) open() {
+	if in.opened {
+		return
 	}
-	return n
+	in.opened = true
+	for i, path := range inheritedFiles {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			fd = -1
+		}
+		in.files[i] = fd
+	}
+}
+
+// close closes its files; the next look opens them again.
+func (in *inheritance) close() {
+	if in.opened {
+		closeAll(in.files[:])
+		in.opened = false
+	}
 }

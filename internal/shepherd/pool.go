@@ -20,6 +20,7 @@ type pool struct {
 	watcher *watcher
 	former  []*watcher // let go, not yet reaped
 	idle    []*Shepherd
+	owner   inheritance
 }
 
 var idle pool
@@ -67,10 +68,8 @@ func Start(ctx context.Context, spec *Spec) (*Running, error) {
 		return nil, err
 	}
 	descriptors := append(spec.Descriptors[:len(spec.Descriptors):len(spec.Descriptors)], spec.Directory)
-	var buffer [1024]byte
-	state := inherited(buffer[:0])
 	for attempt := 1; ; attempt++ {
-		s, err := idle.get(state)
+		s, err := idle.get()
 		if err != nil {
 			return nil, err
 		}
@@ -89,10 +88,12 @@ func Start(ctx context.Context, spec *Spec) (*Running, error) {
 	}
 }
 
-// get returns a shepherd whose commands inherit `state`, for put or drop to take back.
-func (p *pool) get(state []byte) (*Shepherd, error) {
+// get returns a shepherd whose commands inherit what they would from the owner
+// itself, for put or drop to take back.
+func (p *pool) get() (*Shepherd, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	state := p.owner.look()
 	for attempt := 1; ; attempt++ {
 		if p.watcher != nil && !p.watcher.alike(state) {
 			p.dismiss()
@@ -167,6 +168,7 @@ func (p *pool) closeShepherds() {
 // commands that run, it can still be asked about them. p.mu is held.
 func (p *pool) dismiss() {
 	p.closeShepherds()
+	p.owner.close()
 	if p.watcher != nil {
 		if p.watcher.running == 0 {
 			p.watcher.close()

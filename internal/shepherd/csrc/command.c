@@ -1,8 +1,9 @@
 /*
  * From fork to exec. The child reads the strings of the start request itself,
- * from the socket into memory of its own: however large they are, the shepherd
- * never holds them, and nothing of one command's environment is there for the
- * next. All that is called here is async-signal-safe (man 7 signal-safety).
+ * from the socket into memory that is given back as soon as it has executed:
+ * however large they are, a shepherd stays small, and nothing of one command's
+ * environment is there for the next. All that the child calls is
+ * async-signal-safe (man 7 signal-safety).
  */
 #include "shepherd.h"
 
@@ -46,27 +47,35 @@ static bool place_descriptors(int *descriptors, int count, int *status_pipe)
 	return true;
 }
 
-static void run(const struct channel *channel, int status_pipe, pid_t shepherd)
-{
-	const struct start_request *start = &channel->request.start;
-	const signal_mask none = 0;
+/* What the child works on. It shares this memory; the shepherd leaves it alone until command_started. */
+static struct {
+	const struct channel *channel;
+	int status_pipe;
+	pid_t shepherd;
+	char **vector; /* pointers to the path, to both lists and their NULLs; then the strings */
+	size_t pointers, size;
+	char *small[1536]; /* where the vector is when it fits; giving memory back costs more than a small program's start */
+	char stack[8192] __attribute__((aligned(16)));
+} child;
 
-	/* Pointers to the path, to both lists and their NULLs, then the strings. They go when exec replaces this memory. */
-	const size_t pointers = ((size_t)start->arguments + start->environment + 3) * sizeof(char *);
-	char **vector = mmap(NULL, pointers + start->strings, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (vector == MAP_FAILED)
-		fail(status_pipe, STEP_FORK, errno);
-	char *strings = (char *)vector + pointers;
-	if (recv(channel->socket, strings, start->strings, MSG_WAITALL) != (ssize_t)start->strings)
+static int run(void *unused)
+{
+	const struct start_request *start = &child.channel->request.start;
+	const signal_mask none = 0;
+	char *strings = (char *)child.vector + child.pointers;
+	int status_pipe = child.status_pipe;
+	(void)unused;
+
+	if (recv(child.channel->socket, strings, start->strings, MSG_WAITALL) != (ssize_t)start->strings)
 		fail(status_pipe, STEP_STRINGS, ECONNRESET);
-	if (!command_split(strings, start->strings, start->arguments, start->environment, vector))
+	if (!command_split(strings, start->strings, start->arguments, start->environment, child.vector))
 		fail(status_pipe, STEP_STRINGS, EPROTO);
 
 	if (setpgid(0, (start->flags & START_JOIN_GROUP) != 0 ? (pid_t)start->group : 0) != 0)
 		fail(status_pipe, STEP_GROUP, errno);
 
 	int descriptors[MAX_DESCRIPTORS];
-	memcpy(descriptors, channel->descriptors, sizeof descriptors);
+	memcpy(descriptors, child.channel->descriptors, sizeof descriptors);
 	const int count = (int)start->descriptors - 1;
 	if (fchdir(descriptors[count]) != 0)
 		fail(status_pipe, STEP_DIRECTORY, errno);
@@ -74,28 +83,54 @@ static void run(const struct channel *channel, int status_pipe, pid_t shepherd)
 		fail(status_pipe, STEP_DESCRIPTORS, errno);
 
 	/* One more string to the command, should the shepherd die; a set-uid program shakes it off (man 2 prctl). */
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != shepherd)
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != child.shepherd)
 		fail(status_pipe, STEP_KILLED, ESRCH);
 	if (syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none) != 0)
 		fail(status_pipe, STEP_EXEC, errno);
-	(void)execve(vector[0], vector + 1, vector + 2 + start->arguments);
+	(void)execve(child.vector[0], child.vector + 1, child.vector + 2 + start->arguments);
 	fail(status_pipe, STEP_EXEC, errno);
+	return 127;
 }
 
-pid_t command_fork(const struct channel *channel, int *status_pipe)
+void command_started(void)
 {
+	if (child.vector == child.small)
+		memset(child.small, 0, child.size);
+	else
+		(void)munmap(child.vector, child.size);
+}
+
+/*
+ * The child shares the shepherd's memory, as after vfork: copying it would cost
+ * a sixth of the whole run of a small program. But the shepherd is not
+ * suspended meanwhile: a chdir or an exec that hangs on a dead file system must
+ * not keep it from seeing its owner's death. They share errno too; the shepherd
+ * makes no call that fails while the child's still counts.
+ */
+pid_t command_fork(const struct channel *channel, int *status_pipe, int *pidfd)
+{
+	const struct start_request *start = &channel->request.start;
 	int ends[2];
+	*pidfd = -1;
+	child.channel = channel;
+	child.shepherd = getpid();
+	child.pointers = ((size_t)start->arguments + start->environment + 3) * sizeof(char *);
+	child.size = child.pointers + start->strings;
+	child.vector = child.small;
+	if (child.size > sizeof child.small)
+		child.vector = mmap(NULL, child.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (child.vector == MAP_FAILED)
+		return -1;
 	if (pipe2(ends, O_CLOEXEC) != 0)
 		return -1;
-	const pid_t shepherd = getpid();
-	const pid_t child = fork();
-	if (child == 0)
-		run(channel, ends[1], shepherd); /* ends in exec or in _exit */
+	child.status_pipe = ends[1];
+	char *top = child.stack + sizeof child.stack;
+	pid_t pid = clone(run, top, CLONE_VM | CLONE_PIDFD | SIGCHLD, NULL, pidfd);
+	if (pid < 0 && errno == EINVAL) /* an emulator that knows threads and forks, and nothing between them */
+		pid = clone(run, top, SIGCHLD, NULL);
 	const int error = errno;
 	(void)close(ends[1]);
-	if (child < 0)
-		(void)close(ends[0]);
-	*status_pipe = child < 0 ? -1 : ends[0];
+	*status_pipe = ends[0];
 	errno = error;
-	return child;
+	return pid;
 }

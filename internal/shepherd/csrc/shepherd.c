@@ -28,6 +28,7 @@ static struct {
 	int owner;             /* pidfd of the owner, or -1 */
 	int status_pipe;       /* of a command before its exec, or -1 */
 	pid_t command;         /* 0 once it has been reaped */
+	int pidfd;             /* of a command before its exec, or -1 */
 	struct start_request start;
 	struct failure failure;
 	struct ended_event ended;
@@ -93,7 +94,7 @@ static enum state start(void)
 	self.deadline = 0;
 	if (self.channel.truncated)
 		return report_failure(STEP_DESCRIPTORS, EMFILE, false);
-	self.command = command_fork(&self.channel, &self.status_pipe);
+	self.command = command_fork(&self.channel, &self.status_pipe, &self.pidfd);
 	return self.command > 0 ? STARTING : report_failure(STEP_FORK, errno, false);
 }
 
@@ -143,10 +144,7 @@ static enum state stop_orphaned(void)
 static enum state executed(void)
 {
 	struct started_event started = {.command = (uint32_t)self.command};
-	const int pidfd = open_pidfd(self.command);
-	const bool told = channel_send(&self.channel, &started, sizeof started, EVENT_STARTED, pidfd);
-	if (pidfd >= 0)
-		(void)close(pidfd);
+	const bool told = channel_send(&self.channel, &started, sizeof started, EVENT_STARTED, self.pidfd);
 	return told ? RUNNING : stop_orphaned();
 }
 
@@ -297,7 +295,11 @@ static void read_status(void)
 		self.failure.step = 0;
 	(void)close(self.status_pipe);
 	self.status_pipe = -1;
+	command_started();
+	channel_next(&self.channel); /* the command has its own copies of the descriptors */
 	happen(self.failure.step == 0 ? EXECUTED : REFUSED);
+	if (self.pidfd >= 0)
+		(void)close(self.pidfd);
 }
 
 static void receive(void)
@@ -315,7 +317,8 @@ static void receive(void)
 		happen(events[kind]);
 	else
 		happen(self.state == IDLE ? HANGUP : START); /* malformed, or meant for a watcher */
-	channel_next(&self.channel); /* the command has its own copies of the descriptors */
+	if (self.state != STARTING) /* then the request is still being used */
+		channel_next(&self.channel);
 }
 
 void shepherd_main(int socket, int owner)

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -97,8 +98,10 @@ struct failure {
 	uint32_t step, error;
 };
 
-/* The pid of the command and the read end of its status pipe; or -1, with errno set. */
-pid_t command_fork(const struct channel *channel, int *status_pipe);
+/* The pid of the command, the read end of its status pipe, and a pidfd or -1. When it returns -1, errno is set. */
+pid_t command_fork(const struct channel *channel, int *status_pipe, int *pidfd);
+/* To be called when the status pipe has said how it went: frees what the child worked on. */
+void command_started(void);
 /* Splits strings into the path, a list of arguments and one of environment entries; false unless the counts come out. */
 bool command_split(char *strings, size_t size, uint32_t arguments, uint32_t environment, char **vector);
 
