@@ -1,0 +1,178 @@
+package netrunner_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/netrunner-go/netrunner"
+)
+
+// README.md shows the body of this function, and .ci/run compares the two.
+func Example() {
+	ctx := context.Background()
+
+	// Run a command and take its output.
+	out, err := netrunner.Command("echo", "hello").Output(ctx)
+	fmt.Printf("%s%v\n", out, err)
+
+	// A Cmd is a template: set it up once, extend it, run it many times.
+	sort := netrunner.Command("sort")
+	sort.Stdin = strings.NewReader("b\na\nb\n")
+	sort.Stdout = os.Stdout
+	sort.Timeout = 10 * time.Second
+	if err := sort.With("-u").Run(ctx); err != nil {
+		log.Fatal(err)
+	}
+
+	// Start a command, read what it writes as it comes, then end it. What it
+	// has put into a session of its own goes with it.
+	server := netrunner.Command("sh", "-c", "setsid sleep 1000 & echo ready; wait")
+	server.Stdout = netrunner.Pipe
+	p, err := server.Start(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	line := make([]byte, len("ready\n"))
+	if _, err := io.ReadFull(p.Stdout(), line); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s", line)
+	if err := p.Stop(ctx); err != nil {
+		log.Fatal(err)
+	}
+	state, _ := p.Wait() // the error says that a signal has ended it
+	fmt.Println(state)
+
+	// Output:
+	// hello
+	// <nil>
+	// a
+	// b
+	// ready
+	// signal: terminated
+}
+
+func ExampleCmd_Run_timeout() {
+	cmd := netrunner.Command("sleep", "1000")
+	cmd.Timeout = 50 * time.Millisecond
+	err := cmd.Run(context.Background())
+	fmt.Println(err)
+	fmt.Println(errors.Is(err, netrunner.ErrTimeout))
+	// Output:
+	// "sleep": timed out after 50ms: signal: terminated
+	// true
+}
+
+func ExampleCmd_Output_limit() {
+	cmd := netrunner.Command("yes")
+	cmd.MaxOutput = 10
+	out, err := cmd.Output(context.Background())
+	fmt.Printf("%q\n", out)
+	fmt.Println(errors.Is(err, netrunner.ErrOutputLimit))
+	// Output:
+	// "y\ny\ny\ny\ny\n"
+	// true
+}
+
+func ExampleCmd_With() {
+	list := netrunner.Command("printf", "%s\n")
+	for _, word := range []string{"one", "two"} {
+		out, err := list.With(word).Output(context.Background())
+		fmt.Printf("%s%v\n", out, err)
+	}
+	// Output:
+	// one
+	// <nil>
+	// two
+	// <nil>
+}
+
+// What a command leaves behind is killed when the command exits, unless
+// Leftovers says otherwise.
+func ExampleStats_leftovers() {
+	cmd := netrunner.Command("sh", "-c", "sleep 1000 & setsid sleep 1000 & exit 0")
+	p, err := cmd.Start(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	state, err := p.Wait()
+	fmt.Println(state, err)
+	fmt.Println("killed:", state.Stats().Killed)
+	// Output:
+	// exit status 0 <nil>
+	// killed: 2
+}
+
+func ExampleExitError() {
+	err := netrunner.Command("sh", "-c", "echo no such luck >&2; exit 3").Run(context.Background())
+	var exit *netrunner.ExitError
+	if errors.As(err, &exit) {
+		fmt.Println(exit.State.ExitCode())
+		fmt.Printf("%s", exit.Stderr)
+	}
+	fmt.Println(err)
+	// Output:
+	// 3
+	// no such luck
+	// "sh": exit status 3: no such luck
+}
+
+func ExampleStartError() {
+	cmd := netrunner.Command("true")
+	cmd.Dir = "/nowhere"
+	err := cmd.Run(context.Background())
+	var start *netrunner.StartError
+	if errors.As(err, &start) {
+		fmt.Println(start.Step, start.Subject)
+	}
+	fmt.Println(err)
+	// Output:
+	// chdir /nowhere
+	// start "true": chdir "/nowhere": no such file or directory
+}
+
+func ExamplePipe() {
+	cmd := netrunner.Command("tr", "a-z", "A-Z")
+	cmd.Stdin, cmd.Stdout = netrunner.Pipe, netrunner.Pipe
+	p, err := cmd.Start(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := io.WriteString(p.Stdin(), "hello\n"); err != nil {
+		log.Fatal(err)
+	}
+	if err := p.Stdin().Close(); err != nil {
+		log.Fatal(err)
+	}
+	out, err := io.ReadAll(p.Stdout())
+	fmt.Printf("%s%v\n", out, err)
+	_, err = p.Wait()
+	fmt.Println(err)
+	// Output:
+	// HELLO
+	// <nil>
+	// <nil>
+}
+
+// A cancelled context stops the command, and its cause is the reason.
+func ExampleCmd_Start_cancel() {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	p, err := netrunner.Command("sleep", "1000").Start(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	closing := errors.New("closing down")
+	cancel(closing)
+	_, err = p.Wait()
+	fmt.Println(err)
+	fmt.Println(errors.Is(err, closing))
+	// Output:
+	// "sleep": closing down: signal: terminated
+	// true
+}
