@@ -1,0 +1,146 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/netrunner-go/netrunner"
+)
+
+// report is what --stats writes. Figures that are not known are absent.
+type report struct {
+	Command []string `json:"command"`
+
+	// ExitCode is null when the command did not exit by itself or never ran.
+	ExitCode *int   `json:"exit_code"`
+	Signal   string `json:"signal,omitempty"`
+	Reason   string `json:"reason,omitempty"` // why it was stopped or not started
+
+	*figures
+	*output
+}
+
+// figures are those of the whole tree, except for the times of day.
+type figures struct {
+	StartTime                  time.Time `json:"start_time"`
+	DurationSeconds            float64   `json:"duration_seconds"`
+	UserCPUSeconds             float64   `json:"user_cpu_seconds"`
+	SystemCPUSeconds           float64   `json:"system_cpu_seconds"`
+	MaxRSSBytes                int64     `json:"max_rss_bytes"` // of the largest process
+	MinorPageFaults            int64     `json:"minor_page_faults"`
+	MajorPageFaults            int64     `json:"major_page_faults"`
+	VoluntaryContextSwitches   int64     `json:"voluntary_context_switches"`
+	InvoluntaryContextSwitches int64     `json:"involuntary_context_switches"`
+	KilledProcesses            int       `json:"killed_processes"` // to clear the command's tree
+	LeftProcesses              int       `json:"left_processes"`
+}
+
+// output is counted when it passes through netrunner.
+type output struct {
+	BytesOut int64 `json:"bytes_out"`
+	BytesErr int64 `json:"bytes_err"`
+}
+
+// newReport tells of a process and of the error that it ended with; without a
+// process, of the error that kept it from starting.
+func newReport(command []string, process *netrunner.Process, err error) *report {
+	r := &report{Command: command, Reason: reason(err)}
+	if process == nil {
+		return r
+	}
+	stats := process.Stats()
+	state, _ := process.Wait() // it has ended, with err
+	r.output = &output{stats.BytesOut, stats.BytesErr}
+	if state == nil { // the shepherd was lost, and the figures with it
+		return r
+	}
+	r.figures = &figures{
+		StartTime:                  stats.Start,
+		DurationSeconds:            stats.Duration.Seconds(),
+		UserCPUSeconds:             stats.UserTime.Seconds(),
+		SystemCPUSeconds:           stats.SystemTime.Seconds(),
+		MaxRSSBytes:                stats.MaxRSS,
+		MinorPageFaults:            stats.MinorFaults,
+		MajorPageFaults:            stats.MajorFaults,
+		VoluntaryContextSwitches:   stats.VoluntarySwitches,
+		InvoluntaryContextSwitches: stats.InvoluntarySwitches,
+		KilledProcesses:            stats.Killed,
+		LeftProcesses:              stats.Left,
+	}
+	if signal := state.Signal(); signal != 0 {
+		r.Signal = signalName(signal)
+	} else {
+		code := state.ExitCode()
+		r.ExitCode = &code
+	}
+	return r
+}
+
+// omitOutput is for output that has not passed through netrunner.
+func (r *report) omitOutput() { r.output = nil }
+
+// reason says why a command was stopped or not started; empty when it ended by itself.
+func reason(err error) string {
+	if exit, ok := errors.AsType[*netrunner.ExitError](err); ok {
+		err = exit.Cause
+	}
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// statsFile is where the report goes. Nil writes none.
+type statsFile struct{ file *os.File }
+
+// openStats opens the file before the command runs, so that a wrong path costs nothing.
+func openStats(path string) (*statsFile, error) {
+	switch path {
+	case "":
+		return nil, nil
+	case "-":
+		return &statsFile{os.Stderr}, nil
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	return &statsFile{file}, nil
+}
+
+// finish writes the report. It returns err, and its own failure beside it: a
+// command that succeeded without its figures is a failure of netrunner's.
+func (f *statsFile) finish(err error, r *report) error {
+	if f == nil {
+		return err
+	}
+	writeErr := f.write(r)
+	switch {
+	case writeErr == nil:
+		return err
+	case err == nil:
+		return fmt.Errorf("stats: %w", writeErr)
+	}
+	status, message := explain(err)
+	if message == "" {
+		return &statusError{status, fmt.Errorf("stats: %w", writeErr)}
+	}
+	return &statusError{status, fmt.Errorf("%w; stats: %w", err, writeErr)}
+}
+
+func (f *statsFile) write(r *report) error {
+	encoder := json.NewEncoder(f.file)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false) // a command line is easier to read so
+	err := encoder.Encode(r)
+	if f.file == os.Stderr {
+		return err
+	}
+	if closeErr := f.file.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
