@@ -19,8 +19,7 @@ import (
 //
 // The zero value is ready to use. It is not safe for concurrent use.
 type inheritance struct {
-	opened  bool
-	files   [len(inheritedFiles)]int // kept open, since that halves the cost of a look; -1 without /proc
+	files   [len(inheritedFiles)]int // kept open, since that halves the cost of a look; 0 or -1 when not
 	content [8192]byte
 	now     []byte
 }
@@ -63,12 +62,12 @@ func (in *inheritance) keepLines(status []byte) {
 	}
 }
 
+// open opens what is not open: what failed before, for want of descriptors say, is tried again.
 func (in *inheritance) open() {
-	if in.opened {
-		return
-	}
-	in.opened = true
 	for i, path := range inheritedFiles {
+		if in.files[i] > 0 {
+			continue
+		}
 		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			fd = -1
@@ -79,8 +78,10 @@ func (in *inheritance) open() {
 
 // close closes its files; the next look opens them again.
 func (in *inheritance) close() {
-	if in.opened {
-		closeAll(in.files[:])
-		in.opened = false
+	for i, fd := range in.files {
+		if fd > 0 {
+			_ = unix.Close(fd)
+		}
+		in.files[i] = 0
 	}
 }

@@ -43,7 +43,7 @@ func CloseIdle() {
 	idle.mu.Lock()
 	defer idle.mu.Unlock()
 	idle.closeShepherds()
-	if idle.watcher != nil && idle.watcher.running == 0 {
+	if idle.watcher == nil || idle.watcher.running == 0 {
 		idle.dismiss()
 	}
 	idle.former = slices.DeleteFunc(idle.former, func(w *watcher) bool { return w.running == 0 && w.reap(0) })
