@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,8 +37,7 @@ func (o *outlet) read(b []byte) (n int, err error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) && o.ended.Load() {
 		n, err = o.readRest(b)
 	}
-	o.run.counters.reads.Add(1)
-	o.bytes.Add(int64(n))
+	o.count(n)
 	return n, err
 }
 
@@ -50,46 +50,80 @@ func (o *outlet) readRest(b []byte) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	controlErr := raw.Control(func(fd uintptr) {
-		for {
-			if n, err = unix.Read(int(fd), b); err != unix.EINTR {
-				return
-			}
-		}
-	})
-	switch {
-	case controlErr != nil:
+	if controlErr := raw.Control(func(fd uintptr) { n, err = readOnce(fd, b) }); controlErr != nil {
 		return 0, controlErr
-	case err == unix.EAGAIN || err == nil && n == 0:
-		return 0, io.EOF
-	case err != nil:
-		return 0, &os.PathError{Op: "read", Path: o.file.Name(), Err: err}
 	}
-	return n, nil
+	if err == unix.EAGAIN || err == nil && n == 0 {
+		return 0, io.EOF
+	}
+	return n, os.NewSyscallError("read", err)
+}
+
+func readOnce(fd uintptr, b []byte) (n int, err error) {
+	for {
+		if n, err = unix.Read(int(fd), b); err != unix.EINTR {
+			return max(n, 0), err
+		}
+	}
 }
 
 // copyTo writes all that comes to w, and stops the command when it is too much.
-// When w fails, the command finds its pipe closed, as in os/exec.
+// When w fails, the command finds its pipe closed, as in os/exec. It holds a
+// buffer only while there is something in it: a thousand silent commands have none.
 func (o *outlet) copyTo(w io.Writer) error {
 	defer o.file.Close() //nolint:errcheck // it was only read
-	buffer := copyBuffers.Get().(*[copySize]byte)
-	defer copyBuffers.Put(buffer)
+	raw, err := o.file.SyscallConn()
+	if err != nil {
+		return err
+	}
 	for {
-		n, err := o.read(buffer[:])
-		if allowed := o.run.allow(n); allowed > 0 {
-			if written, err := w.Write(buffer[:allowed]); err != nil {
-				return err
-			} else if written < allowed {
-				return io.ErrShortWrite
-			}
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
+		if more, err := o.copyOnce(raw, w); !more {
 			return err
 		}
 	}
+}
+
+func (o *outlet) copyOnce(raw syscall.RawConn, w io.Writer) (more bool, err error) {
+	var buffer *[copySize]byte
+	var n int
+	waitErr := raw.Read(func(fd uintptr) bool {
+		buffer = copyBuffers.Get().(*[copySize]byte)
+		if n, err = readOnce(fd, buffer[:]); err != unix.EAGAIN {
+			return true
+		}
+		copyBuffers.Put(buffer)
+		buffer = nil
+		return false
+	})
+	if buffer == nil {
+		if !errors.Is(waitErr, os.ErrDeadlineExceeded) || !o.ended.Load() {
+			return false, waitErr
+		}
+		buffer = copyBuffers.Get().(*[copySize]byte)
+		n, err = o.readRest(buffer[:])
+	}
+	defer copyBuffers.Put(buffer)
+	o.count(n)
+	if err == io.EOF || err == nil && n == 0 {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	allowed := o.run.allow(n)
+	if allowed == 0 {
+		return true, nil
+	}
+	written, err := w.Write(buffer[:allowed])
+	if err == nil && written < allowed {
+		err = io.ErrShortWrite
+	}
+	return err == nil, err
+}
+
+func (o *outlet) count(n int) {
+	o.run.counters.reads.Add(1)
+	o.bytes.Add(int64(n))
 }
 
 // inlet is the owner's end of a pipe that a command reads from.

@@ -1,0 +1,84 @@
+// Command bench measures netrunner beside os/exec, in one run, and prints the
+// table of docs/benchmarks.md. Figures are ratios: absolute ones say more about
+// the machine.
+//
+//	go run . [-time 5s] [-run regexp]
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"regexp"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// measurement is one row of the table.
+type measurement struct {
+	name    string
+	bar     string
+	measure func(ctx context.Context, length time.Duration) (result, error)
+}
+
+type result struct {
+	netrunner, other string // what was measured; other is empty where os/exec has nothing to compare
+	value            string // what the bar is for
+	met              bool
+}
+
+var measurements = []measurement{
+	{"run /bin/true, one after the other, p50", "≤ 1.10 × os/exec", oneAfterTheOther},
+	{"run /bin/true from 8 goroutines, commands/s", "≥ 1.05 × os/exec", eightAtOnce},
+	{"first command of a process", "≤ 3 × os/exec", firstCommand},
+	{"private memory of a shepherd while its command runs", "≤ 32 kB", shepherdMemory},
+	{"owner's heap and goroutines a running command", "≤ 16 kB, ≤ 2", ownerMemory},
+	{"1 000 commands at once: threads of the owner", "≤ 40", thousandAtOnce},
+}
+
+func main() {
+	log.SetFlags(0)
+	if len(os.Args) == 3 && os.Args[1] == firstFlag {
+		first(os.Args[2])
+		return
+	}
+	length := flag.Duration("time", 5*time.Second, "how long to measure each of the two sides")
+	only := flag.String("run", "", "measure only what matches")
+	flag.Parse()
+	pattern, err := regexp.Compile(*only)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s, %d CPUs, Linux %s, %s each\n\n", runtime.Version(), runtime.NumCPU(), kernel(), *length)
+	fmt.Print("| what | bar | netrunner | os/exec | result |\n|---|---|---|---|---|\n")
+	missed := false
+	for _, m := range measurements {
+		if !pattern.MatchString(m.name) {
+			continue
+		}
+		r, err := m.measure(context.Background(), *length)
+		if err != nil {
+			log.Fatalf("%s: %v", m.name, err)
+		}
+		verdict := "met"
+		if !r.met {
+			verdict, missed = "**missed**", true
+		}
+		fmt.Printf("| %s | %s | %s | %s | %s, %s |\n", m.name, m.bar, r.netrunner, r.other, r.value, verdict)
+	}
+	if missed {
+		os.Exit(1)
+	}
+}
+
+func kernel() string {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return "unknown"
+	}
+	return unix.ByteSliceToString(name.Release[:])
+}
