@@ -318,3 +318,26 @@ func TestDescriptorsRunOut(t *testing.T) {
 		t.Error("descriptors have never run out")
 	}
 }
+
+// Idle shepherds of a dead watcher have nobody behind them: they are used no more.
+func TestAShepherdWithoutWatcherGetsNoCommand(t *testing.T) {
+	leaveNothing(t)
+	check(t, netrunner.Command("true").Run(testContext(t)))
+	watcher := children(t, os.Getpid())[0]
+	check(t, unix.Kill(watcher, unix.SIGKILL))
+	if !waitDeath(t, watcher, patience) {
+		t.Fatal("the watcher lives")
+	}
+	mark := marker()
+	p := start(t, netrunner.Command("sh", "-c", "setsid sleep $0 & echo ready; wait", mark))
+	readLine(t, p.Stdout())
+	if pids := children(t, os.Getpid()); len(pids) != 1 || pids[0] == watcher {
+		t.Errorf("the owner's children are %q", describe(pids))
+	}
+	check(t, unix.Kill(parentOf(t, p.PID()), unix.SIGKILL))
+	_, err := p.Wait()
+	if !errors.Is(err, netrunner.ErrShepherdLost) {
+		t.Errorf("%v, want ErrShepherdLost", err)
+	}
+	waitGone(t, mark, time.Second)
+}

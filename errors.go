@@ -19,7 +19,7 @@ var (
 // how the command ended is not known. The next command works.
 var ErrShepherdLost = errors.New("lost its shepherd")
 
-// StartError says why a command was not started. Nothing of it has run.
+// StartError says why a command was not started. Its program has not run.
 type StartError struct {
 	Command string // as in Args[0]
 	Step    string // what failed: "check", "find", "chdir", "open", "pipe", "fork", "exec", …
@@ -46,7 +46,8 @@ type ExitError struct {
 	State   *State
 
 	// Cause is why it was stopped: ErrTimeout, ErrOutputLimit, the cause of the
-	// context (context.Cause), a *LeftoverError. Nil when it ended by itself.
+	// context (context.Cause); and a *LeftoverError when something of it is still
+	// there. Nil when it ended by itself.
 	Cause error
 
 	// Stderr holds the first and the last 32 KiB of standard error when nobody
@@ -87,7 +88,7 @@ type LeftoverError struct {
 }
 
 func (e *LeftoverError) Error() string {
-	return fmt.Sprintf("%d processes could not be killed, pids %v", e.Count, e.PIDs)
+	return fmt.Sprintf("%d of its processes could not be killed, pids %v", e.Count, e.PIDs)
 }
 
 // timeoutError is ErrTimeout with the time.

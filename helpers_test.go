@@ -1,7 +1,6 @@
 package netrunner_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -223,14 +222,18 @@ func waitDeath(t testing.TB, pid int, within time.Duration) bool {
 	}
 }
 
-// readLine reads one line of a command's output.
+// readLine reads one line of a command's output, and nothing of the next.
 func readLine(t testing.TB, r io.Reader) string {
 	t.Helper()
-	line, err := bufio.NewReader(r).ReadString('\n')
-	if err != nil {
-		t.Fatalf("read a line: %v", err)
+	var line []byte
+	for b := make([]byte, 1); ; line = append(line, b[0]) {
+		if _, err := io.ReadFull(r, b); err != nil {
+			t.Fatalf("read a line: %v, after %q", err, line)
+		}
+		if b[0] == '\n' {
+			return string(line)
+		}
 	}
-	return strings.TrimSuffix(line, "\n")
 }
 
 // start starts a command whose standard output is piped, and sees to its end.

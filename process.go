@@ -264,8 +264,13 @@ func (r *run) finish(ended *shepherd.Ended, duration time.Duration, err error) {
 	r.state = &State{pid: r.running.PID(), status: ended.Status, stats: stats}
 
 	cause := r.cause
-	if cause == nil && ended.Left > 0 && !r.leave {
-		cause = &LeftoverError{ended.Left, ended.LeftPIDs}
+	if ended.Left > 0 && (cause != nil || !r.leave) {
+		leftover := &LeftoverError{ended.Left, ended.LeftPIDs}
+		if cause == nil {
+			cause = leftover
+		} else {
+			cause = fmt.Errorf("%w: %w", cause, leftover)
+		}
 	}
 	switch {
 	case cause != nil || !r.state.Success():

@@ -40,7 +40,7 @@ func CloseIdle() { shepherd.CloseIdle() }
 // ends, the command is stopped: the stop signal, and after KillTimeout SIGKILL
 // to the whole tree.
 //
-// The error is a [*StartError]; nothing of the command has run then.
+// The error is a [*StartError]; the command's program has not run then.
 func (c *Cmd) Start(ctx context.Context) (*Process, error) {
 	if err := c.check(); err != nil {
 		return nil, err

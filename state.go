@@ -17,7 +17,8 @@ type State struct {
 // PID returns the process id that the command had.
 func (s *State) PID() int { return s.pid }
 
-// ExitCode returns the exit status, or -1 when a signal ended the command.
+// ExitCode returns the exit status, or -1 when a signal ended the command, or
+// when it could not be killed and still runs.
 func (s *State) ExitCode() int { return s.status.ExitStatus() }
 
 // Signal returns the signal that ended the command, or zero.
@@ -39,6 +40,8 @@ func (s *State) String() string {
 	switch {
 	case s.status.Exited():
 		return "exit status " + strconv.Itoa(s.status.ExitStatus())
+	case s.status.Continued():
+		return "still running"
 	case s.status.CoreDump():
 		return "signal: " + s.status.Signal().String() + " (core dumped)"
 	}

@@ -228,9 +228,8 @@ func TestSignalsReachTheProcessGroup(t *testing.T) {
 	p := start(t, netrunner.Command("sh", "-c",
 		`trap 'wait; echo parent; exit 0' HUP; (trap 'echo child; exit' HUP; echo ready; while :; do sleep 0.01; done) & wait`))
 	out := p.Stdout()
-	lines := make([]byte, 64)
-	if n, _ := out.Read(lines); string(lines[:n]) != "ready\n" {
-		t.Fatalf("read %q", lines[:n])
+	if line := readLine(t, out); line != "ready" {
+		t.Fatalf("read %q", line)
 	}
 	check(t, p.Signal(syscall.SIGHUP))
 	if a, b := readLine(t, out), readLine(t, out); a != "child" || b != "parent" {

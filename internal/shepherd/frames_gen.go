@@ -102,7 +102,7 @@ type endedEvent struct {
 	MajorFaults         uint64    // page faults that needed I/O
 	VoluntarySwitches   uint64    // context switches that a process asked for by waiting
 	InvoluntarySwitches uint64    // context switches that the scheduler imposed
-	Status              uint32    // wait status of the command, as in man 2 wait
+	Status              uint32    // wait status of the command, as in man 2 wait; 0xffff when it could not be killed and still runs
 	Killed              uint32    // processes other than the command that were killed to clear its tree
 	Left                uint32    // processes that are still there: left on purpose, or that could not be killed
 	Reusable            uint32    // 1 when the shepherd can take another command, else it exits
@@ -111,8 +111,8 @@ type endedEvent struct {
 
 // settledEvent: The watcher's answer to settle.
 type settledEvent struct {
+	Shepherd uint32 // pid of the shepherd, as it was asked
 	Left     uint32 // processes that could not be killed
-	Reserved uint32 // zero
 }
 
 // eventSize is the size of each kind of event, its head included; zero for a kind that does not exist.

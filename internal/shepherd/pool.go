@@ -95,7 +95,8 @@ func (p *pool) get() (*Shepherd, error) {
 	defer p.mu.Unlock()
 	state := p.owner.look()
 	for attempt := 1; ; attempt++ {
-		if p.watcher != nil && !p.watcher.alike(state) {
+		// Without its watcher a shepherd has nobody behind it: it gets no new command.
+		if p.watcher != nil && (!p.watcher.alike(state) || p.watcher.reap(unix.WNOHANG)) {
 			p.dismiss()
 		}
 		if last := len(p.idle) - 1; last >= 0 {

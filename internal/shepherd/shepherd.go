@@ -37,6 +37,11 @@ const MaxDescriptors = 252
 // quarters of an 8 MiB stack (man 2 execve).
 const maxStrings = 64 << 20
 
+// startPatience is how long a start goes on when its context has ended: a
+// command that is about to run is better stopped like any other, since then its
+// end is waited for. One that hangs, say on a dead file system, is given up.
+const startPatience = time.Second
+
 // Bits of startRequest.Flags.
 const (
 	flagLeave     = 1 << 0
@@ -139,7 +144,7 @@ func (s *Shepherd) converse(ctx context.Context, request []byte, descriptors []i
 	if ctx.Done() != nil {
 		interrupted := make(chan struct{})
 		stop := context.AfterFunc(ctx, func() {
-			s.sock.interrupt()
+			s.sock.interrupt(startPatience)
 			close(interrupted)
 		})
 		defer func() {
@@ -150,13 +155,13 @@ func (s *Shepherd) converse(ctx context.Context, request []byte, descriptors []i
 		}()
 	}
 	written, err := s.sock.send(request, descriptors)
-	if err != nil && written == 0 && !s.fresh && ctx.Err() == nil {
+	if err != nil && written == 0 && !s.fresh && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, errUntaken
 	}
 	// Even when not all was taken, the reason may be there to be read.
 	for {
 		ev, err := s.sock.receive()
-		if err != nil && ctx.Err() != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil, context.Cause(ctx)
 		}
 		if err != nil {
@@ -286,7 +291,7 @@ func (r *Running) Abandon() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.shepherd != nil {
-		r.shepherd.sock.interrupt()
+		r.shepherd.sock.interrupt(0)
 	}
 }
 

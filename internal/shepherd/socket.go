@@ -152,8 +152,8 @@ func (s *socket) takePidfd() int {
 	return fd
 }
 
-// interrupt makes every send and receive fail, now and until resume.
-func (s *socket) interrupt() { _ = s.file.SetDeadline(time.Unix(1, 0)) }
+// interrupt makes every send and receive fail that waits for longer than that, until resume.
+func (s *socket) interrupt(after time.Duration) { _ = s.file.SetDeadline(time.Now().Add(after)) }
 
 func (s *socket) resume() { _ = s.file.SetDeadline(time.Time{}) }
 

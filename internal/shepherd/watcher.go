@@ -16,12 +16,15 @@ import (
 // they leave behind when they die.
 type watcher struct {
 	pid       int
+	pidfd     int    // -1 where the kernel has none
+	reaped    bool
 	way       string // how its program was found
 	inherited []byte // what it has from the owner, see inherited
 	running   int    // shepherds that are not idle; the pool's lock guards it
 
-	mu   sync.Mutex // one sender, one question at a time
-	sock *socket
+	sock   *socket
+	sendMu sync.Mutex // one sender at a time
+	askMu  sync.Mutex // one question at a time
 }
 
 // startWatcher starts the helper in its first role.
@@ -36,7 +39,7 @@ func startWatcher(named string, state []byte) (*watcher, error) {
 		return nil, err
 	}
 	defer unix.Close(theirs) //nolint:errcheck // the watcher has its own copy
-	w := &watcher{inherited: state, sock: ours}
+	w := &watcher{pidfd: -1, inherited: state, sock: ours}
 	w.way, err = startHelper(named, func(path string) (err error) {
 		// It has a process group of its own, but the owner's session: a command
 		// that is to join the owner's group has to be in it.
@@ -44,7 +47,7 @@ func startWatcher(named string, state []byte) (*watcher, error) {
 			Dir:   "/",
 			Env:   []string{},
 			Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(theirs)},
-			Sys:   &syscall.SysProcAttr{Setpgid: true},
+			Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: &w.pidfd},
 		})
 		if err != nil {
 			return fmt.Errorf("exec %s: %w", path, err)
@@ -68,44 +71,53 @@ func (w *watcher) spawn() (*Shepherd, error) {
 		return nil, err
 	}
 	defer unix.Close(theirs) //nolint:errcheck // the watcher has its own copy
-	w.mu.Lock()
-	_, err = w.sock.send(spawnRequest{}.append(nil), []int{theirs})
-	w.mu.Unlock()
-	if err != nil {
+	if err := w.send(spawnRequest{}.append(nil), theirs); err != nil {
 		ours.close()
-		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-			return nil, errWatcherGone
-		}
 		return nil, fmt.Errorf("ask the watcher for a shepherd: %w", err)
 	}
 	return &Shepherd{sock: ours, watcher: w, fresh: true}, nil
 }
 
+func (w *watcher) send(request []byte, descriptors ...int) error {
+	w.sendMu.Lock()
+	defer w.sendMu.Unlock()
+	_, err := w.sock.send(request, descriptors)
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, os.ErrClosed) {
+		return errWatcherGone
+	}
+	return err
+}
+
 // settle waits until nothing is left of a shepherd that has died and of its
 // tree, for a second at most. It returns how many processes could not be killed.
 func (w *watcher) settle(shepherd int) (left int, err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err := w.sock.file.SetDeadline(time.Now().Add(time.Second)); err != nil {
+	w.askMu.Lock()
+	defer w.askMu.Unlock()
+	if err := w.sock.file.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 		return 0, errWatcherGone
 	}
-	defer w.sock.file.SetDeadline(time.Time{}) //nolint:errcheck // it was set just before
-	if _, err := w.sock.send(settleRequest{Shepherd: uint32(shepherd)}.append(nil), nil); err != nil {
-		return 0, errWatcherGone
+	defer w.sock.file.SetReadDeadline(time.Time{}) //nolint:errcheck // it was set just before
+	if err := w.send(settleRequest{Shepherd: uint32(shepherd)}.append(nil)); err != nil {
+		return 0, err
 	}
 	for {
 		ev, err := w.sock.receive()
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
 			return 0, err
-		}
-		if err != nil {
+		case err != nil:
 			return 0, errWatcherGone
+		case ev.kind != eventSettled:
+			return 0, fmt.Errorf("%w: event %d from the watcher", errMalformed, ev.kind)
 		}
 		settled, err := decode[settledEvent](ev)
-		if err != nil || ev.kind != eventSettled {
-			return 0, fmt.Errorf("%w: event %d", errMalformed, ev.kind)
+		if err != nil {
+			return 0, err
 		}
-		return int(settled.Left), nil
+		// An answer to an earlier question, which was waited for no longer, is passed over.
+		if int(settled.Shepherd) == shepherd {
+			return int(settled.Left), nil
+		}
 	}
 }
 
@@ -115,14 +127,28 @@ func (w *watcher) alike(state []byte) bool { return bytes.Equal(w.inherited, sta
 // close lets the watcher go, as soon as its last shepherd has.
 func (w *watcher) close() { w.sock.close() }
 
-// reap waits for the watcher's end, without blocking if it still lives. A host
-// program that waits for all its children may have been faster.
+// reap waits for the watcher's end; with WNOHANG it does not block while it
+// lives. A host program that waits for all its children may have been faster.
+// By its pidfd, no other child of the host's is ever mistaken for it.
 func (w *watcher) reap(flags int) (gone bool) {
-	var status unix.WaitStatus
-	for {
-		pid, err := unix.Wait4(w.pid, &status, flags, nil)
-		if err != unix.EINTR {
-			return err != nil || pid == w.pid
-		}
+	if w.reaped {
+		return true
 	}
+	which, id := unix.P_PIDFD, w.pidfd
+	if w.pidfd < 0 { // before Linux 5.4
+		which, id = unix.P_PID, w.pid
+	}
+	var info unix.Siginfo
+	err := unix.Waitid(which, id, &info, unix.WEXITED|flags, nil)
+	for err == unix.EINTR {
+		err = unix.Waitid(which, id, &info, unix.WEXITED|flags, nil)
+	}
+	if err == nil && info.Signo == 0 { // it lives
+		return false
+	}
+	w.reaped = true
+	if w.pidfd >= 0 {
+		_ = unix.Close(w.pidfd)
+	}
+	return true
 }

@@ -108,8 +108,8 @@ struct ended_event {
 #define EVENT_SETTLED 5u
 struct settled_event {
 	struct head head;
+	uint32_t shepherd;
 	uint32_t left;
-	uint32_t reserved;
 };
 
 /* Any request fits. */

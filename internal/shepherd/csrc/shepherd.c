@@ -7,6 +7,7 @@
 
 #define IDLE_TIME (60000 * MILLISECOND) /* a shepherd that nobody needs for so long exits */
 #define SWEEP_TIME (10 * MILLISECOND)   /* between looks through a tree that is being cleared */
+#define STATUS_RUNS 0xffff              /* the wait status of what has neither exited nor been killed */
 #define STUCK_SWEEPS 200                /* looks without a death between them, then what is left is reported */
 
 enum state { IDLE, STARTING, RUNNING, STOPPING, CLEARING, STATES, GONE };
@@ -196,6 +197,8 @@ static enum state sweep(void)
 	self.deadline = now() + SWEEP_TIME;
 	if (++self.idle_sweeps < STUCK_SWEEPS && (self.awaited > 0 || self.sweep.found == 0))
 		return CLEARING;
+	if (self.command != 0)
+		self.ended.status = STATUS_RUNS;
 	self.ended.left = self.sweep.found;
 	memcpy(self.ended.left_pids, self.sweep.pids, sizeof self.sweep.pids);
 	return report_end();

@@ -115,7 +115,7 @@ static void answer(void)
 {
 	if (self.settling == 0 || self.orphans || is_shepherd((pid_t)self.settling))
 		return;
-	struct settled_event settled = {.left = self.sweep.found};
+	struct settled_event settled = {.shepherd = self.settling, .left = self.sweep.found};
 	if (!channel_send(&self.channel, &settled, sizeof settled, EVENT_SETTLED, -1))
 		channel_close(&self.channel);
 	self.settling = 0;

@@ -69,7 +69,7 @@ func parse(path string) (frames []frame, steps []step, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	scanner := bufio.NewScanner(f)
 	for line := 1; scanner.Scan(); line++ {
 		text := scanner.Text()
