@@ -22,7 +22,7 @@ path by the environment variable ` + shepherd.HelperVariable + `.
 
 Only the very helper of this version is accepted; see 'netrunner version'.`,
 		Args: refuseArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: showHelp,
 	}
 	cmd.AddCommand(newInstallCommand())
 	return cmd

@@ -43,13 +43,28 @@ SIGKILL, and for a command that ignores SIGTERM, forks, or turns into a daemon.`
 		SilenceErrors:      true,
 		SilenceUsage:       true,
 		DisableSuggestions: true,
-		RunE:               func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE:               showHelp,
 	}
 	root.SetVersionTemplate("netrunner {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
 	root.AddCommand(newRunCommand(), newHelperCommand(), newVersionCommand())
+	refuseUnknownShells(root)
 	return root
 }
+
+// refuseUnknownShells makes completion for a shell that it does not know an
+// error: cobra's own command prints its help, with status 0.
+func refuseUnknownShells(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			cmd.Args = refuseArguments
+			cmd.RunE = showHelp
+		}
+	}
+}
+
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
 // refuseArguments is for commands that take none.
 func refuseArguments(cmd *cobra.Command, args []string) error {

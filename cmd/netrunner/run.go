@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -124,20 +126,21 @@ func (o *runOptions) run(args []string) error {
 	cmd := o.command(args)
 	// A reader of our output that has gone shows as an error of the write.
 	ignoreBrokenPipe()
-	ctx, signals := catchSignals(cmd.Foreground)
-	process, err := cmd.Start(ctx)
+	signals := catchSignals(cmd.Foreground)
+	defer awaitHelper()
+	process, err := cmd.Start(context.Background())
 	if err != nil {
 		err = startError(err)
-		return stats.finish(err, newReport(args, nil, err))
+		return stats.finish(err, &report{Command: args, Reason: err.Error()})
 	}
-	signals.killOnSecond(process)
+	signals.relay(process)
 	state, err := process.Wait()
-	report := newReport(args, process, err)
-	if o.maxOutput == 0 {
-		report.omitOutput()
+	r := &report{Command: args, Reason: cmp.Or(reason(err), signals.reason())}
+	r.addState(state)
+	if o.maxOutput > 0 {
+		r.addOutput(process.Stats())
 	}
-	awaitHelper()
-	return stats.finish(endError(state, err), report)
+	return stats.finish(endError(state, err), r)
 }
 
 // command turns the options into a template.

@@ -4,55 +4,58 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/netrunner-go/netrunner"
 )
 
-// stoppedError is why a command was stopped: netrunner got a signal.
-type stoppedError struct{ signal syscall.Signal }
-
-func (e *stoppedError) Error() string { return "got " + signalName(e.signal) }
-
 // signals are those that netrunner passes on.
 type signals struct {
-	first  context.Context // ends with the first
 	caught chan os.Signal
+	first  atomic.Int32 // its number, once there was one
 }
 
-// catchSignals returns a context that ends with the first signal, which stops a
-// command that was started with it.
+// catchSignals begins to catch them, for relay to pass on.
 //
 // A command in the foreground is in netrunner's own process group, and gets
 // Ctrl-C and Ctrl-\ from the terminal. It decides what they mean, so netrunner
 // ignores them. Ctrl-Z stops both, since nothing is said of it here.
-func catchSignals(foreground bool) (context.Context, *signals) {
-	stopping := []os.Signal{syscall.SIGTERM}
+func catchSignals(foreground bool) *signals {
+	stopping := []os.Signal{syscall.SIGTERM, syscall.SIGHUP}
 	if foreground {
 		signal.Ignore(syscall.SIGINT, syscall.SIGQUIT)
 	} else {
 		stopping = append(stopping, syscall.SIGINT, syscall.SIGQUIT)
 	}
-	stopping = append(stopping, syscall.SIGHUP)
-	ctx, cancel := context.WithCancelCause(context.Background())
-	s := &signals{first: ctx, caught: make(chan os.Signal, len(stopping))}
+	s := &signals{caught: make(chan os.Signal, len(stopping))}
 	for _, number := range stopping {
 		// nohup(1), and the shell for its background jobs, have them ignored for a reason.
 		if !signal.Ignored(number) {
 			signal.Notify(s.caught, number)
 		}
 	}
-	go func() { cancel(&stoppedError{(<-s.caught).(syscall.Signal)}) }()
-	return ctx, s
+	return s
 }
 
-// killOnSecond kills the command at the next signal after the first.
-func (s *signals) killOnSecond(process *netrunner.Process) {
+// relay stops the process at the first signal, and kills it at the second. What
+// came before the process was there has waited.
+func (s *signals) relay(process *netrunner.Process) {
 	go func() {
-		<-s.first.Done()
+		first, _ := (<-s.caught).(syscall.Signal)
+		s.first.Store(int32(first))
+		go process.Stop(context.Background()) //nolint:errcheck // it is over when Wait says so
 		<-s.caught
 		_ = process.Kill() // it may have ended
 	}()
+}
+
+// reason says which signal has stopped the process; empty without one.
+func (s *signals) reason() string {
+	if first := s.first.Load(); first != 0 {
+		return "got " + signalName(syscall.Signal(first))
+	}
+	return ""
 }
 
 // ignoreBrokenPipe keeps netrunner alive, to wait for its command, when nobody

@@ -14,7 +14,7 @@ import (
 type report struct {
 	Command []string `json:"command"`
 
-	// ExitCode is null when the command did not exit by itself or never ran.
+	// ExitCode is null when a signal ended the command, or it never ran.
 	ExitCode *int   `json:"exit_code"`
 	Signal   string `json:"signal,omitempty"`
 	Reason   string `json:"reason,omitempty"` // why it was stopped or not started
@@ -44,19 +44,19 @@ type output struct {
 	BytesErr int64 `json:"bytes_err"`
 }
 
-// newReport tells of a process and of the error that it ended with; without a
-// process, of the error that kept it from starting.
-func newReport(command []string, process *netrunner.Process, err error) *report {
-	r := &report{Command: command, Reason: reason(err)}
-	if process == nil {
-		return r
+// addState tells how the command ended. The state is nil when its shepherd was
+// lost, and the figures with it.
+func (r *report) addState(state *netrunner.State) {
+	if state == nil {
+		return
 	}
-	stats := process.Stats()
-	state, _ := process.Wait() // it has ended, with err
-	r.output = &output{stats.BytesOut, stats.BytesErr}
-	if state == nil { // the shepherd was lost, and the figures with it
-		return r
+	if signal := state.Signal(); signal != 0 {
+		r.Signal = signalName(signal)
+	} else {
+		code := state.ExitCode()
+		r.ExitCode = &code
 	}
+	stats := state.Stats()
 	r.figures = &figures{
 		StartTime:                  stats.Start,
 		DurationSeconds:            stats.Duration.Seconds(),
@@ -70,19 +70,14 @@ func newReport(command []string, process *netrunner.Process, err error) *report 
 		KilledProcesses:            stats.Killed,
 		LeftProcesses:              stats.Left,
 	}
-	if signal := state.Signal(); signal != 0 {
-		r.Signal = signalName(signal)
-	} else {
-		code := state.ExitCode()
-		r.ExitCode = &code
-	}
-	return r
 }
 
-// omitOutput is for output that has not passed through netrunner.
-func (r *report) omitOutput() { r.output = nil }
+// addOutput is for output that has passed through netrunner.
+func (r *report) addOutput(stats netrunner.Stats) {
+	r.output = &output{stats.BytesOut, stats.BytesErr}
+}
 
-// reason says why a command was stopped or not started; empty when it ended by itself.
+// reason says why a command was stopped; empty when it ended by itself.
 func reason(err error) string {
 	if exit, ok := errors.AsType[*netrunner.ExitError](err); ok {
 		err = exit.Cause

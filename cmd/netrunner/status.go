@@ -76,9 +76,6 @@ func commandStatus(state *netrunner.State) error {
 
 // startError says why a command was not started.
 func startError(err error) error {
-	if stopped, ok := errors.AsType[*stoppedError](err); ok {
-		return &statusError{status: statusSignal + int(stopped.signal)}
-	}
 	start, ok := errors.AsType[*netrunner.StartError](err)
 	switch {
 	case !ok:

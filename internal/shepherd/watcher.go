@@ -16,7 +16,7 @@ import (
 // they leave behind when they die.
 type watcher struct {
 	pid       int
-	pidfd     int    // -1 where the kernel has none
+	pidfd     int // -1 where the kernel has none
 	reaped    bool
 	way       string // how its program was found
 	inherited []byte // what it has from the owner, see inherited
