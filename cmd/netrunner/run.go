@@ -37,13 +37,14 @@ func newRunCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [flags] -- command [args…]",
 		Short: "Run a command, and clear away all that it has started",
-		Long: `Run a command with netrunner's own input, output and environment, wait until it
-has ended, and kill whatever it has left running in the background. If netrunner
-itself dies, by SIGKILL even, the command and all its descendants are ended too.
+		Long: `Run a command with netrunner's own input, output and environment, wait until
+it has ended, and kill whatever it has left running in the background. If
+netrunner itself dies, even by SIGKILL, the command and all its descendants are
+ended too.
 
-SIGTERM, SIGINT and SIGHUP to netrunner stop the command, a second one kills it at
-once. At a terminal the command is the foreground job: Ctrl-C, Ctrl-Z and password
-prompts work as without netrunner.`,
+SIGTERM, SIGINT, SIGHUP and SIGQUIT to netrunner stop the command; a second one
+kills it at once. With a terminal on standard input the command is the
+foreground job: Ctrl-C, Ctrl-Z and password prompts work as without netrunner.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError(cmd, errors.New("no command given"))
@@ -82,13 +83,13 @@ func (o *runOptions) flags() []flagGroup {
 		return flagGroup{title, flags}
 	}
 	ending := group("When to end the command")
-	ending.flags.Var(&o.timeout, "timeout", "stop it after `D`: 90s, 1m30s, 1h, or plain seconds; 0 means never")
-	ending.flags.Var(&o.maxOutput, "max-output", "stop it when it has written more than `N` bytes to standard output and\nerror together: 512K, 10M, 1G")
+	ending.flags.Var(&o.timeout, "timeout", "stop it after `D`: 90s, 1m30s, or plain seconds; 0 is never")
+	ending.flags.Var(&o.maxOutput, "max-output", "stop it when it has written more than `N` bytes, standard\noutput and error together: 4096, 512K, 10M, 1G")
 
 	how := group("How to end it")
 	how.flags.Var(&o.signal, "signal", "the signal that stops it: `NAME` or number")
-	how.flags.Var(&o.grace, "grace", "what does not obey is killed after `D`; 0 means kill at once")
-	how.flags.BoolVar(&o.leave, "leave", false, "leave alone what the command left in the background when it exits by\nitself: for commands that start a daemon")
+	how.flags.Var(&o.grace, "grace", "kill what does not obey after `D`; 0 means at once")
+	how.flags.BoolVar(&o.leave, "leave", false, "leave running what it leaves in the background when it\nexits by itself: for commands that start a daemon")
 
 	surroundings := group("What the command gets")
 	surroundings.flags.StringVar(&o.dir, "dir", "", "the `DIR` that it runs in")
@@ -96,7 +97,7 @@ func (o *runOptions) flags() []flagGroup {
 	surroundings.flags.BoolVar(&o.clearEnv, "clear-env", false, "give it no other environment than --env")
 
 	report := group("What you get")
-	report.flags.StringVar(&o.stats, "stats", "", "write figures as JSON to `FILE` at the end; '-' for standard error.\nBytes of output are counted only with --max-output")
+	report.flags.StringVar(&o.stats, "stats", "", "write figures as JSON to `FILE` at the end, '-' for standard\nerror; bytes of output are among them with --max-output")
 	report.flags.BoolP("help", "h", false, "show this help")
 	return []flagGroup{ending, how, surroundings, report}
 }
