@@ -75,13 +75,15 @@ func Start(ctx context.Context, spec *Spec) (*Running, error) {
 		}
 		r, err := s.start(ctx, request, descriptors)
 		switch {
-		case errors.Is(err, errUntaken): // it had gone, idle for too long or killed
+		case errors.Is(err, errUntaken) && attempt <= maxIdle()+3: // it had gone, idle for too long or killed
 			continue
 		case errors.Is(err, errStillborn):
 			idle.discard(s.watcher)
 			if attempt < 3 {
 				continue
 			}
+			fallthrough
+		case errors.Is(err, errUntaken):
 			err = &StartError{StepShepherd, fmt.Errorf("%w, in %d attempts", err, attempt)}
 		}
 		return r, err

@@ -107,7 +107,7 @@ func (e *LostError) Unwrap() error { return e.Err }
 // can't have started anything.
 var errStillborn = errors.New("the shepherd did not come to life")
 
-// errUntaken says that a shepherd took nothing of a request.
+// errUntaken says that a shepherd is gone and has not taken a request.
 var errUntaken = errors.New("the shepherd took no request")
 
 // Shepherd is a connection with one shepherd, which runs one command after the other.
@@ -163,6 +163,11 @@ func (s *Shepherd) converse(ctx context.Context, request []byte, descriptors []i
 		ev, err := s.sock.receive()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil, context.Cause(ctx)
+		}
+		// The strings are the last of a request: as long as they were not read, no
+		// program has run. An idle shepherd may have exited at this very moment.
+		if errors.Is(err, errUnread) && !s.fresh {
+			return nil, errUntaken
 		}
 		if err != nil {
 			return nil, err

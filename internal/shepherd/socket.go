@@ -80,6 +80,9 @@ func (s *socket) send(b []byte, descriptors []int) (written int, err error) {
 	return written, os.NewSyscallError("sendmsg", err)
 }
 
+// errUnread is a helper's end that left something unread of what it was sent.
+var errUnread = fmt.Errorf("%w before it had read all", io.EOF)
+
 // receive returns the next event. io.EOF says that the helper is gone.
 func (s *socket) receive() (event, error) {
 	for {
@@ -114,8 +117,8 @@ func (s *socket) read(b []byte) (n int, err error) {
 	switch {
 	case waitErr != nil:
 		return 0, waitErr
-	case err == unix.ECONNRESET: // it exited without having read all that we sent
-		return 0, io.EOF
+	case err == unix.ECONNRESET:
+		return 0, errUnread
 	case err != nil:
 		return 0, os.NewSyscallError("recvmsg", err)
 	}
