@@ -88,7 +88,7 @@ func (o *runOptions) flags() []flagGroup {
 
 	how := group("How to end it")
 	how.flags.Var(&o.signal, "signal", "the signal that stops it: `NAME` or number")
-	how.flags.Var(&o.grace, "grace", "kill what does not obey after `D`; 0 means at once")
+	how.flags.Var(&o.grace, "grace", "kill what does not obey after `D`; 0 is at once")
 	how.flags.BoolVar(&o.leave, "leave", false, "leave running what it leaves in the background when it\nexits by itself: for commands that start a daemon")
 
 	surroundings := group("What the command gets")
