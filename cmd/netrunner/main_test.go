@@ -43,24 +43,25 @@ func (g guarded) Run() int {
 	return status
 }
 
-// reapLost waits for all children, and returns those that do not end in time.
+// reapLost waits until no child is left. Those that do not end in time it
+// returns, and kills them with all that is below them.
 func reapLost(patience time.Duration) (lost []proc) {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); ; {
 		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
 		if errors.Is(err, unix.ECHILD) {
-			return nil
+			return lost
 		}
-		if pid == 0 {
-			time.Sleep(pollInterval)
+		if pid != 0 {
+			continue
 		}
+		if time.Now().After(deadline) {
+			for _, p := range descendants(os.Getpid()) {
+				_ = unix.Kill(p.pid, unix.SIGKILL)
+				lost = append(lost, p)
+			}
+		}
+		time.Sleep(pollInterval)
 	}
-	for _, p := range processes() {
-		if p.ppid == os.Getpid() {
-			_ = unix.Kill(p.pid, unix.SIGKILL)
-			lost = append(lost, p)
-		}
-	}
-	return lost
 }
 
 func TestScript(t *testing.T) {

@@ -241,7 +241,7 @@ while :; do read line; done`
 
 func TestSecondSignalKills(t *testing.T) {
 	t.Parallel()
-	s := start(t, "netrunner", "run", "--grace", "1h", "--", "sh", "-c", ignoring)
+	s := start(t, "netrunner", "run", "--grace", "60s", "--", "sh", "-c", ignoring)
 	s.expect("ready")
 	s.signal(syscall.SIGTERM)
 	s.expect("got TERM")
@@ -271,7 +271,7 @@ func TestGraceEndsTheWait(t *testing.T) {
 // As nohup(1) starts it, and a shell its background jobs.
 func TestIgnoredSignalStaysIgnored(t *testing.T) {
 	t.Parallel()
-	s := start(t, "sh", "-c", `trap '' HUP INT; exec netrunner run --grace 1h -- sh -c "$0"`, obeying)
+	s := start(t, "sh", "-c", `trap '' HUP INT; exec netrunner run --grace 60s -- sh -c "$0"`, obeying)
 	s.expect("ready")
 	ignored, err := strconv.ParseUint(statusField(t, s.cmd.Process.Pid, "SigIgn"), 16, 64)
 	if err != nil {
