@@ -47,7 +47,8 @@ type ExitError struct {
 
 	// Cause is why it was stopped: ErrTimeout, ErrOutputLimit, the cause of the
 	// context (context.Cause); and a *LeftoverError when something of it is still
-	// there. Nil when it ended by itself.
+	// there. Or it is why its input could not be read or its output not be
+	// written. Nil when it ended by itself.
 	Cause error
 
 	// Stderr holds the first and the last 32 KiB of standard error when nobody

@@ -272,6 +272,9 @@ func (r *run) finish(ended *shepherd.Ended, duration time.Duration, err error) {
 			cause = fmt.Errorf("%w: %w", cause, leftover)
 		}
 	}
+	if cause == nil && !r.state.Success() {
+		cause = r.copyError // a command whose output could not be written is told by SIGPIPE
+	}
 	switch {
 	case cause != nil || !r.state.Success():
 		exit := &ExitError{Command: r.name, State: r.state, Cause: cause}
