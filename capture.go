@@ -1,16 +1,74 @@
 package netrunner
 
-import "fmt"
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // captureSize is how much of each end of an output is kept for an error.
 const captureSize = 32 << 10
 
-// capture keeps the first and the last bytes that were written to it.
+// captureDelay is how long a command runs before its standard error, if nobody
+// has asked for it, is read by a goroutine. Most small commands are over by
+// then, and what they have said is in the pipe: the goroutine and its wake-ups
+// would cost a tenth of such a command's time.
+const captureDelay = 10 * time.Millisecond
+
+// capture reads a pipe, and keeps the first and the last bytes of what comes.
 type capture struct {
+	pipe  int // until the goroutine has it
+	timer *time.Timer
+	begun chan struct{} // closed when out is set
+	done  chan struct{} // closed when the goroutine has ended
+	out   *outlet
+
 	head  []byte
 	tail  []byte // a ring once it is full
 	at    int    // where the ring begins
 	total int64
+}
+
+func newCapture(pipe int) *capture {
+	return &capture{pipe: pipe, begun: make(chan struct{}), done: make(chan struct{})}
+}
+
+// start sees to it that the command never waits for long for its standard error
+// to be read, and is stopped at once when it is too much.
+func (c *capture) start(r *run) {
+	delay := captureDelay
+	if r.limit > 0 {
+		delay = 0
+	}
+	c.timer = time.AfterFunc(delay, func() {
+		defer close(c.done)
+		c.out = &outlet{file: os.NewFile(uintptr(c.pipe), "Stderr"), bytes: &r.counters.bytesErr, run: r}
+		close(c.begun)
+		r.copied(c.out.copyTo(c))
+	})
+}
+
+// end reads what is left, when the command's tree is gone.
+func (c *capture) end(r *run) {
+	if !c.timer.Stop() {
+		<-c.begun
+		c.out.end()
+		<-c.done
+		return
+	}
+	defer unix.Close(c.pipe) //nolint:errcheck // it was only read
+	var buffer [4096]byte
+	for {
+		n, _ := readOnce(uintptr(c.pipe), buffer[:]) // EAGAIN: somebody outside the tree holds it
+		if n == 0 {
+			return
+		}
+		r.counters.reads.Add(1)
+		r.counters.bytesErr.Add(int64(n))
+		_, _ = c.Write(buffer[:r.allow(n)]) // never fails
+	}
 }
 
 func (c *capture) Write(b []byte) (int, error) {

@@ -42,7 +42,7 @@ type run struct {
 	stdout, stderr *outlet
 	outlets        []*outlet // every pipe that the command writes to
 	pipes          struct{ stdin, stdout, stderr bool }
-	captured       *capture
+	captured       *capture       // of Stderr when nobody asked for it
 	copies         sync.WaitGroup // of output
 	input          chan struct{}  // closed when the copy of input has ended; nil without one
 
@@ -166,11 +166,13 @@ func (p *Process) Stats() Stats {
 	select {
 	case <-r.done:
 		if r.state != nil {
-			return r.state.stats
+			return r.state.Stats()
 		}
 	default:
 	}
-	return r.counters.stats(r.start)
+	stats := Stats{Start: r.start, Duration: time.Since(r.start), ExitCode: -1}
+	r.counters.load(&stats)
+	return stats
 }
 
 // stop begins to stop the command, for a reason.
@@ -220,6 +222,9 @@ func (r *run) supervise(cleanup runtime.Cleanup) {
 	for _, out := range r.outlets {
 		out.end()
 	}
+	if r.captured != nil {
+		r.captured.end(r)
+	}
 	r.copies.Wait()
 	r.endInput()
 	r.finish(&ended, duration, err)
@@ -253,15 +258,13 @@ func (r *run) finish(ended *shepherd.Ended, duration time.Duration, err error) {
 		}
 		return
 	}
-	stats := r.counters.stats(r.start)
-	stats.Duration = duration
-	stats.ExitCode = ended.Status.ExitStatus()
+	stats := Stats{Start: r.start, Duration: duration, ExitCode: ended.Status.ExitStatus()}
 	stats.UserTime, stats.SystemTime = ended.Usage.UserTime, ended.Usage.SystemTime
 	stats.MaxRSS = ended.Usage.MaxRSS
 	stats.MinorFaults, stats.MajorFaults = ended.Usage.MinorFaults, ended.Usage.MajorFaults
 	stats.VoluntarySwitches, stats.InvoluntarySwitches = ended.Usage.VoluntarySwitches, ended.Usage.InvoluntarySwitches
 	stats.Killed, stats.Left = ended.Killed, ended.Left
-	r.state = &State{pid: r.running.PID(), status: ended.Status, stats: stats}
+	r.state = &State{r.running.PID(), ended.Status, stats, &r.counters}
 
 	cause := r.cause
 	if ended.Left > 0 && (cause != nil || !r.leave) {

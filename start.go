@@ -65,6 +65,9 @@ func (c *Cmd) Start(ctx context.Context) (*Process, error) {
 	for _, begin := range s.copies {
 		begin()
 	}
+	if s.run.captured != nil {
+		s.run.captured.start(s.run)
+	}
 	// After the copies, which need no lock before there is anything to stop.
 	r := s.run
 	p := &Process{run: r}
@@ -170,6 +173,9 @@ func (s *starting) closeOurs() {
 	for _, f := range s.ours {
 		_ = f.Close()
 	}
+	if s.run.captured != nil {
+		_ = unix.Close(s.run.captured.pipe)
+	}
 }
 
 // spec opens all that the command needs.
@@ -250,18 +256,27 @@ func (s *starting) file(f *os.File, field string) (int, error) {
 
 // pipe opens a pipe: the command's end blocks, ours is for the poller.
 func (s *starting) pipe(field string, ours, theirs int) (file *os.File, fd int, err error) {
+	end, fd, err := s.rawPipe(field, ours, theirs)
+	if err != nil {
+		return nil, -1, err
+	}
+	file = os.NewFile(uintptr(end), field)
+	s.ours = append(s.ours, file)
+	return file, fd, nil
+}
+
+// rawPipe opens a pipe without telling the poller of our end.
+func (s *starting) rawPipe(field string, ours, theirs int) (end, fd int, err error) {
 	var ends [2]int
 	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
-		return nil, -1, s.cmd.startError("pipe", field, err)
+		return -1, -1, s.cmd.startError("pipe", field, err)
 	}
 	s.opened = append(s.opened, ends[theirs])
 	if err := unix.SetNonblock(ends[ours], true); err != nil {
 		_ = unix.Close(ends[ours])
-		return nil, -1, s.cmd.startError("pipe", field, err)
+		return -1, -1, s.cmd.startError("pipe", field, err)
 	}
-	file = os.NewFile(uintptr(ends[ours]), field)
-	s.ours = append(s.ours, file)
-	return file, ends[theirs], nil
+	return ends[ours], ends[theirs], nil
 }
 
 func (s *starting) stdin() (int, error) {
@@ -300,12 +315,14 @@ func (s *starting) outputs() (stdout, stderr int, err error) {
 	if c.Stderr != nil && c.Stderr != Pipe && sameWriter(c.Stdout, c.Stderr) {
 		return stdout, stdout, nil
 	}
-	w := c.Stderr
-	if w == nil {
-		r.captured = &capture{}
-		w = r.captured
+	if c.Stderr == nil {
+		end, fd, err := s.rawPipe("Stderr", 0, 1)
+		if err == nil {
+			r.captured = newCapture(end)
+		}
+		return stdout, fd, err
 	}
-	stderr, err = s.output(w, "Stderr", &r.counters.bytesErr, &r.stderr, &r.pipes.stderr)
+	stderr, err = s.output(c.Stderr, "Stderr", &r.counters.bytesErr, &r.stderr, &r.pipes.stderr)
 	return stdout, stderr, err
 }
 

@@ -9,9 +9,10 @@ import (
 
 // State is how a command ended.
 type State struct {
-	pid    int
-	status syscall.WaitStatus
-	stats  Stats
+	pid      int
+	status   syscall.WaitStatus
+	stats    Stats
+	counters *counters
 }
 
 // PID returns the process id that the command had.
@@ -32,8 +33,13 @@ func (s *State) Signal() syscall.Signal {
 // Success reports whether the command exited with status zero.
 func (s *State) Success() bool { return s.status == 0 }
 
-// Stats returns the final figures.
-func (s *State) Stats() Stats { return s.stats }
+// Stats returns the figures. They are final, but for what is still read from a
+// [PipeReader] after the end.
+func (s *State) Stats() Stats {
+	stats := s.stats
+	s.counters.load(&stats)
+	return stats
+}
 
 // String reads like: exit status 2; or: signal: killed.
 func (s *State) String() string {
@@ -83,15 +89,7 @@ type counters struct {
 	bytesIn, bytesOut, bytesErr, writes, reads atomic.Int64
 }
 
-func (c *counters) stats(start time.Time) Stats {
-	return Stats{
-		BytesIn:  c.bytesIn.Load(),
-		BytesOut: c.bytesOut.Load(),
-		BytesErr: c.bytesErr.Load(),
-		Writes:   c.writes.Load(),
-		Reads:    c.reads.Load(),
-		Start:    start,
-		Duration: time.Since(start),
-		ExitCode: -1,
-	}
+func (c *counters) load(s *Stats) {
+	s.BytesIn, s.BytesOut, s.BytesErr = c.bytesIn.Load(), c.bytesOut.Load(), c.bytesErr.Load()
+	s.Writes, s.Reads = c.writes.Load(), c.reads.Load()
 }
