@@ -46,8 +46,9 @@ static bool take_signals(void)
 	const struct sigaction action = {.sa_handler = on_child};
 	for (int number = 1; number <= 64; number++) /* fails for SIGKILL and SIGSTOP, which have no other */
 		(void)syscall(SYS_rt_sigaction, number, by_default, NULL, sizeof(signal_mask));
-	return syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all) == 0 &&
-		sigaction(SIGCHLD, &action, NULL) == 0;
+	/* In this order: the first sigaction of a musl program unblocks the signals that musl keeps for threads. */
+	return sigaction(SIGCHLD, &action, NULL) == 0 &&
+		syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all) == 0;
 }
 
 bool wait_for(struct pollfd *descriptors, nfds_t count, uint64_t deadline)
