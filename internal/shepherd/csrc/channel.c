@@ -33,13 +33,15 @@ static bool well_formed(const struct channel *channel)
 	if (r->head.kind == REQUEST_START) {
 		length += r->start.strings;
 		descriptors = r->start.descriptors;
-		/* 0, 1, 2 and the directory; every string has at least its NUL. */
-		if (descriptors < 4 || r->start.arguments > r->start.strings ||
-		    r->start.environment > r->start.strings || !is_signal(r->start.stop_signal))
+		/* 0, 1, 2 and the directory; every string has at least its NUL, and the path is one. */
+		if (descriptors < 4 || !is_signal(r->start.stop_signal) ||
+		    (uint64_t)r->start.arguments + r->start.environment >= r->start.strings)
 			return false;
 	} else if (r->head.kind == REQUEST_SPAWN) {
 		descriptors = 1;
 	} else if (r->head.kind == REQUEST_SIGNAL && !is_signal(r->signal.signal)) {
+		return false;
+	} else if (r->head.kind == REQUEST_SETTLE && (r->settle.shepherd == 0 || r->settle.shepherd >= PID_LIMIT)) {
 		return false;
 	}
 	return r->head.length == length && (channel->descriptor_count == descriptors || channel->truncated);

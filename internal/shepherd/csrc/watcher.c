@@ -105,7 +105,7 @@ static void receive(void)
 	if (received == RECEIVED_REQUEST && self.channel.request.head.kind == REQUEST_SPAWN)
 		spawn();
 	else if (received == RECEIVED_REQUEST && self.channel.request.head.kind == REQUEST_SETTLE)
-		self.settling = self.channel.request.settle.shepherd % PID_LIMIT;
+		self.settling = self.channel.request.settle.shepherd;
 	else
 		channel_close(&self.channel);
 	channel_next(&self.channel);
