@@ -145,7 +145,9 @@ static enum state stop_orphaned(void)
 static enum state executed(void)
 {
 	struct started_event started = {.command = (uint32_t)self.command};
-	const bool told = channel_send(&self.channel, &started, sizeof started, EVENT_STARTED, self.pidfd);
+	/* Without its pidfd when the user has too many descriptors on their way: ETOOMANYREFS in man 2 sendmsg. */
+	const bool told = channel_send(&self.channel, &started, sizeof started, EVENT_STARTED, self.pidfd) ||
+		channel_send(&self.channel, &started, sizeof started, EVENT_STARTED, -1);
 	return told ? RUNNING : stop_orphaned();
 }
 
