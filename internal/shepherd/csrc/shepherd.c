@@ -247,18 +247,11 @@ static enum state exited_stopping(void)
 	return STOPPING;
 }
 
-/* From here on the kernel refuses a start; one that was sent before is still taken. */
-static enum state idle_too_long(void)
-{
-	self.deadline = 0;
-	return shutdown(self.channel.socket, SHUT_RD) == 0 ? IDLE : quit();
-}
-
 typedef enum state cell(void);
 
 static cell *const table[STATES][EVENTS] = {
 	/*             START          SIGNAL  STOP    KILL      HANGUP         EXECUTED  REFUSED  EXITED           EMPTY       DEADLINE */
-	[IDLE]     = { start,         ignore, ignore, ignore,   quit,          ignore,   ignore,  ignore,          ignore,     idle_too_long },
+	[IDLE]     = { start,         ignore, ignore, ignore,   quit,          ignore,   ignore,  ignore,          ignore,     quit }, /* what it leaves unread, its owner takes to another */
 	[STARTING] = { kill_orphaned, ignore, ignore, kill_all, kill_orphaned, executed, refused, ignore,          ignore,     ignore },
 	[RUNNING]  = { kill_orphaned, relay,  stop,   kill_all, stop_orphaned, ignore,   ignore,  exited,          report_end, ignore },
 	[STOPPING] = { kill_orphaned, relay,  ignore, kill_all, hang_up,       ignore,   ignore,  exited_stopping, report_end, kill_all },
