@@ -176,7 +176,7 @@ static void reap_one(pid_t child)
 	if (child == self.command) {
 		ended->status = (uint32_t)status;
 		self.command = 0;
-	} else if (self.state == CLEARING && WIFSIGNALED(status)) {
+	} else if (self.state == CLEARING && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
 		ended->killed++;
 	}
 	self.idle_sweeps = 0;
