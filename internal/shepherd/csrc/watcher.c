@@ -53,6 +53,7 @@ static void spawn(void)
 	}
 	if (child > 0) {
 		flip_shepherd(child);
+		(void)setpgid(child, child); /* as it does itself, but guards may look before that */
 	} else {
 		struct failed_event failed = {.step = STEP_SHEPHERD, .error = (uint32_t)errno};
 		(void)channel_send(&to, &failed, sizeof failed, EVENT_FAILED, -1); /* if it does not fit, the hang-up says it */
