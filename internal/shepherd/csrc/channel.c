@@ -39,9 +39,8 @@ static bool well_formed(const struct channel *channel)
 			return false;
 	} else if (r->head.kind == REQUEST_SPAWN) {
 		descriptors = 1;
-	} else if (r->head.kind == REQUEST_SIGNAL && !is_signal(r->signal.signal)) {
-		return false;
-	} else if (r->head.kind == REQUEST_SETTLE && (r->settle.shepherd == 0 || r->settle.shepherd >= PID_LIMIT)) {
+	} else if ((r->head.kind == REQUEST_SIGNAL && !is_signal(r->signal.signal)) ||
+		   (r->head.kind == REQUEST_SETTLE && (r->settle.shepherd == 0 || r->settle.shepherd >= PID_LIMIT))) {
 		return false;
 	}
 	return r->head.length == length && (channel->descriptor_count == descriptors || channel->truncated);
@@ -91,8 +90,7 @@ void channel_next(struct channel *channel)
 void channel_close(struct channel *channel)
 {
 	channel_next(channel);
-	if (channel->socket >= 0)
-		(void)close(channel->socket);
+	(void)close(channel->socket);
 	channel->socket = -1;
 }
 

@@ -7,9 +7,9 @@
  */
 #include "shepherd.h"
 
-static void fail(int status_pipe, enum step step, int error)
+__attribute__((noreturn)) static void fail(int status_pipe, enum step step, int error)
 {
-	const struct failure failure = {(uint32_t)step, (uint32_t)error};
+	const struct failed_event failure = {.step = (uint32_t)step, .error = (uint32_t)error};
 	(void)!write(status_pipe, &failure, sizeof failure);
 	_exit(127);
 }
@@ -17,7 +17,7 @@ static void fail(int status_pipe, enum step step, int error)
 bool command_split(char *strings, size_t size, uint32_t arguments, uint32_t environment, char **vector)
 {
 	size_t at = 0;
-	for (uint64_t i = 0; i < 1 + (uint64_t)arguments + environment; i++) {
+	for (uint64_t i = 0; i <= (uint64_t)arguments + environment; i++) {
 		const char *end = at < size ? memchr(strings + at, '\0', size - at) : NULL;
 		if (end == NULL)
 			return false;
@@ -85,11 +85,9 @@ static int run(void *unused)
 	/* One more string to the command, should the shepherd die; a set-uid program shakes it off (man 2 prctl). */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != child.shepherd)
 		fail(status_pipe, STEP_KILLED, ESRCH);
-	if (syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none) != 0)
-		fail(status_pipe, STEP_EXEC, errno);
+	(void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none); /* can't fail for such arguments */
 	(void)execve(child.vector[0], child.vector + 1, child.vector + 2 + start->arguments);
 	fail(status_pipe, STEP_EXEC, errno);
-	return 127;
 }
 
 void command_started(void)
@@ -128,9 +126,7 @@ pid_t command_fork(const struct channel *channel, int *status_pipe, int *pidfd)
 	pid_t pid = clone(run, top, CLONE_VM | CLONE_PIDFD | SIGCHLD, NULL, pidfd);
 	if (pid < 0 && errno == EINVAL) /* an emulator that knows threads and forks, and nothing between them */
 		pid = clone(run, top, SIGCHLD, NULL);
-	const int error = errno;
-	(void)close(ends[1]);
+	(void)close(ends[1]); /* which leaves errno alone, since it succeeds */
 	*status_pipe = ends[0];
-	errno = error;
 	return pid;
 }

@@ -20,16 +20,10 @@ uint64_t now(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-int open_pidfd(pid_t pid)
-{
-	return (int)syscall(SYS_pidfd_open, pid, 0);
-}
-
 void set_name(const char *name)
 {
 	(void)prctl(PR_SET_NAME, name);
-	memset(name_start, 0, name_size);
-	memcpy(name_start, name, strlen(name) < name_size ? strlen(name) : name_size);
+	(void)strncpy(name_start, name, name_size); /* and zeros to its end; that of argv[0] is behind it */
 }
 
 static void on_child(int number)

@@ -10,7 +10,7 @@
 #define STATUS_RUNS 0xffff              /* the wait status of what has neither exited nor been killed */
 #define STUCK_SWEEPS 200                /* looks without a death between them, then what is left is reported */
 
-enum state { IDLE, STARTING, RUNNING, STOPPING, CLEARING, STATES, GONE };
+enum state { IDLE, STARTING, RUNNING, STOPPING, CLEARING, LEAVING, STATES, GONE };
 
 enum event {
 	START, SIGNAL, STOP, KILL, /* the requests */
@@ -31,7 +31,7 @@ static struct {
 	pid_t command;         /* 0 once it has been reaped */
 	int pidfd;             /* of a command before its exec, or -1 */
 	struct start_request start;
-	struct failure failure;
+	struct failed_event failure; /* that the child named, or zero */
 	struct ended_event ended;
 	uint64_t deadline;     /* of the DEADLINE event, 0 for none */
 	struct sweep sweep;
@@ -90,6 +90,7 @@ static enum state start(void)
 {
 	self.start = self.channel.request.start;
 	memset(&self.ended, 0, sizeof self.ended);
+	self.ended.status = STATUS_RUNS; /* until it has been reaped */
 	memset(&self.failure, 0, sizeof self.failure);
 	self.awaited = 0;
 	self.deadline = 0;
@@ -114,8 +115,7 @@ static enum state kill_all(void)
 {
 	memset(&self.sweep, 0, sizeof self.sweep);
 	self.idle_sweeps = 0;
-	if (own_group())
-		signal_command(SIGKILL);
+	signal_command(SIGKILL);
 	self.deadline = now();
 	return CLEARING;
 }
@@ -185,25 +185,22 @@ static void reap_one(pid_t child)
 		self.deadline = now();
 }
 
-static bool spare_none(pid_t child)
+static enum state report_left(void)
 {
-	(void)child;
-	return false;
+	self.ended.left = self.sweep.found;
+	memcpy(self.ended.left_pids, self.sweep.pids, sizeof self.sweep.pids);
+	return report_end();
 }
 
 /* What may not be signalled, or does not die of SIGKILL, is reported and not waited for. */
 static enum state sweep(void)
 {
-	tree_kill(&self.sweep, spare_none);
+	tree_signal(&self.sweep, SIGKILL, NULL);
 	self.awaited = self.sweep.found - self.sweep.immune;
 	self.deadline = now() + SWEEP_TIME;
 	if (++self.idle_sweeps < STUCK_SWEEPS && (self.awaited > 0 || self.sweep.found == 0))
 		return CLEARING;
-	if (self.command != 0)
-		self.ended.status = STATUS_RUNS;
-	self.ended.left = self.sweep.found;
-	memcpy(self.ended.left_pids, self.sweep.pids, sizeof self.sweep.pids);
-	return report_end();
+	return report_left();
 }
 
 /* Left on purpose: stay as parent, so that the watcher does not take them for orphans, but hold nothing of the owner's. */
@@ -221,29 +218,28 @@ static enum state retire(void)
 
 static enum state exited(void)
 {
-	struct children children;
 	if ((self.start.flags & START_LEAVE) == 0)
 		return kill_all();
-	reap_one(self.command);
-	children_open(&children);
-	for (pid_t child = children_next(&children); child != 0; child = children_next(&children)) {
-		if (self.ended.left < sizeof self.ended.left_pids / sizeof *self.ended.left_pids)
-			self.ended.left_pids[self.ended.left] = (uint32_t)child;
-		self.ended.left++;
-	}
-	const enum state next = report_end();
-	return self.ended.left == 0 ? next : retire();
+	self.deadline = now(); /* when all that are dead by now are reaped: those are not left */
+	return LEAVING;
+}
+
+static enum state leave(void)
+{
+	tree_signal(&self.sweep, 0, NULL);
+	const enum state next = report_left();
+	return next == GONE ? retire() : next;
+}
+
+static bool got_stop_signal(pid_t child)
+{
+	return own_group() && getpgid(child) == self.command;
 }
 
 /* The command has obeyed; what it leaves has the rest of the grace, and the signal if it was in no group that got it. */
 static enum state exited_stopping(void)
 {
-	struct children children;
-	children_open(&children);
-	for (pid_t child = children_next(&children); child != 0; child = children_next(&children)) {
-		if (!own_group() || getpgid(child) != self.command)
-			(void)kill(child, (int)self.start.stop_signal);
-	}
+	tree_signal(&self.sweep, (int)self.start.stop_signal, got_stop_signal);
 	return STOPPING;
 }
 
@@ -256,6 +252,7 @@ static cell *const table[STATES][EVENTS] = {
 	[RUNNING]  = { kill_orphaned, relay,  stop,   kill_all, stop_orphaned, ignore,   ignore,  exited,          report_end, ignore },
 	[STOPPING] = { kill_orphaned, relay,  ignore, kill_all, hang_up,       ignore,   ignore,  exited_stopping, report_end, kill_all },
 	[CLEARING] = { kill_orphaned, ignore, ignore, ignore,   hang_up,       ignore,   ignore,  ignore,          report_end, sweep },
+	[LEAVING]  = { kill_orphaned, ignore, ignore, ignore,   hang_up,       ignore,   ignore,  ignore,          report_end, leave },
 };
 
 static void happen(enum event event)
@@ -264,9 +261,7 @@ static void happen(enum event event)
 	if (before == GONE)
 		return;
 	self.state = table[before][event]();
-	if (self.state == RUNNING)
-		self.deadline = 0;
-	else if (self.state == IDLE && before != IDLE)
+	if (self.state == IDLE && before != IDLE)
 		self.deadline = now() + IDLE_TIME;
 }
 
@@ -275,13 +270,10 @@ static void happen(enum event event)
 static void reap(void)
 {
 	pid_t child = 0;
-	while (self.state != GONE && (child = tree_peek()) > 0) {
+	while ((child = tree_peek()) > 0) {
 		if (child == self.command)
 			happen(EXITED);
-		else
-			reap_one(child);
-		if (child == self.command && self.state != GONE)
-			reap_one(child);
+		reap_one(child);
 	}
 	if (child < 0)
 		happen(EMPTY);
@@ -289,15 +281,13 @@ static void reap(void)
 
 static void read_status(void)
 {
-	if (read(self.status_pipe, &self.failure, sizeof self.failure) != (ssize_t)sizeof self.failure)
-		self.failure.step = 0;
+	(void)!read(self.status_pipe, &self.failure, sizeof self.failure); /* all of it, or nothing */
 	(void)close(self.status_pipe);
 	self.status_pipe = -1;
 	command_started();
 	channel_next(&self.channel); /* the command has its own copies of the descriptors */
 	happen(self.failure.step == 0 ? EXECUTED : REFUSED);
-	if (self.pidfd >= 0)
-		(void)close(self.pidfd);
+	(void)close(self.pidfd);
 }
 
 static void receive(void)

@@ -16,8 +16,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -41,7 +39,6 @@
 typedef uint64_t signal_mask;
 
 uint64_t now(void);               /* CLOCK_MONOTONIC */
-int open_pidfd(pid_t pid);        /* -1 where the kernel has none */
 void set_name(const char *name);  /* as ps shows it */
 /* Waits for a descriptor (those of -1 are left out), a child's death, or `deadline` (0: none). True: a child died. */
 bool wait_for(struct pollfd *descriptors, nfds_t count, uint64_t deadline);
@@ -68,23 +65,16 @@ bool channel_send(const struct channel *channel, void *event, uint32_t size, uin
 
 /* tree.c: the children of this process. */
 
-struct children {
-	int list; /* /proc/thread-self/children, or -1 */
-	pid_t last;
-	ssize_t at, have;
-	char text[1024];
-};
-
 struct sweep {
-	uint32_t found, immune; /* children; those of them that may not be signalled */
+	uint32_t found, immune; /* children that were not spared; those of them that may not be signalled */
 	uint32_t pids[8];       /* the first of them */
 };
 
-/* The next child, 0 after the last; dead children that are not yet reaped included. */
-void children_open(struct children *children);
-pid_t children_next(struct children *children);
-/* Sends SIGKILL to every child that is not spared, and to the group that it leads. */
-void tree_kill(struct sweep *sweep, bool (*spare)(pid_t child));
+/*
+ * Sends a signal (0: none) to every child that is not spared (NULL: all), dead
+ * ones that are not yet reaped included; SIGKILL also to the group that it leads.
+ */
+void tree_signal(struct sweep *sweep, int number, bool (*spare)(pid_t child));
 /* A dead child, not reaped; 0 when none is dead, -1 when there is no child at all. */
 pid_t tree_peek(void);
 
@@ -93,12 +83,10 @@ pid_t tree_peek(void);
 #define START_LEAVE 1u      /* the flags of a start request */
 #define START_JOIN_GROUP 2u
 
-/* What the child says on the status pipe when a step fails; silence means that it runs. */
-struct failure {
-	uint32_t step, error;
-};
-
-/* The pid of the command, the read end of its status pipe, and a pidfd or -1. When it returns -1, errno is set. */
+/*
+ * The pid of the command, the read end of its status pipe, and a pidfd or -1. When it returns -1, errno is set.
+ * When a step fails, the child writes a failed_event into the pipe; silence means that it runs.
+ */
 pid_t command_fork(const struct channel *channel, int *status_pipe, int *pidfd);
 /* To be called when the status pipe has said how it went: frees what the child worked on. */
 void command_started(void);

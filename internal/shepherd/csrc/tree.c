@@ -6,62 +6,65 @@
  */
 #include "shepherd.h"
 
-void children_open(struct children *children)
-{
-	/* This process has one thread, so the list of the thread is the whole list (man 5 proc). */
-	children->list = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
-	children->last = 1;
-	children->at = 0;
-	children->have = 0;
-}
+struct children {
+	int list; /* /proc/thread-self/children, or -1 */
+	pid_t last;
+	ssize_t at, have;
+	char text[1024];
+};
 
-/* Without /proc: waitid answers ECHILD for every pid that is no child of ours. */
-static pid_t next_by_asking(struct children *children)
+static bool is_child(pid_t pid)
 {
 	siginfo_t info;
+	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0;
+}
+
+/* The next child, 0 after the last. */
+static pid_t next(struct children *children)
+{
+	for (pid_t pid = 0; children->list >= 0;) {
+		if (children->at == children->have) {
+			children->at = 0;
+			children->have = read(children->list, children->text, sizeof children->text);
+			if (children->have <= 0) {
+				(void)close(children->list);
+				return 0;
+			}
+		}
+		const char c = children->text[children->at++];
+		if (c >= '0' && c <= '9') {
+			pid = pid * 10 + (c - '0');
+		} else if (pid > 0 && is_child(pid)) {
+			return pid;
+		} else if (pid > 0) { /* this /proc is of another PID namespace: its numbers are not ours */
+			(void)close(children->list);
+			children->list = -1;
+		}
+	}
+	/* Without a list, each pid there can be is asked for. */
 	while (++children->last < PID_LIMIT) {
-		if (waitid(P_PID, (id_t)children->last, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0)
+		if (is_child(children->last))
 			return children->last;
 	}
 	return 0;
 }
 
-pid_t children_next(struct children *children)
+void tree_signal(struct sweep *sweep, int number, bool (*spare)(pid_t child))
 {
-	if (children->list < 0)
-		return next_by_asking(children);
-	for (pid_t pid = 0;;) {
-		if (children->at == children->have) {
-			children->at = 0;
-			children->have = read(children->list, children->text, sizeof children->text);
-			if (children->have <= 0)
-				break;
-		}
-		const char c = children->text[children->at++];
-		if (c >= '0' && c <= '9')
-			pid = pid * 10 + (c - '0');
-		else if (pid > 0)
-			return pid;
-	}
-	(void)close(children->list);
-	return 0;
-}
-
-void tree_kill(struct sweep *sweep, bool (*spare)(pid_t child))
-{
-	struct children children;
+	/* This process has one thread, so the list of the thread is the whole list (man 5 proc). */
+	struct children children = {.list = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC)};
 	memset(sweep, 0, sizeof *sweep);
-	children_open(&children);
-	for (pid_t child = children_next(&children); child != 0; child = children_next(&children)) {
-		if (spare(child))
+	for (pid_t child = next(&children); child != 0; child = next(&children)) {
+		if (spare != NULL && spare(child))
 			continue;
 		if (sweep->found < sizeof sweep->pids / sizeof *sweep->pids)
 			sweep->pids[sweep->found] = (uint32_t)child;
 		sweep->found++;
-		if (kill(child, SIGKILL) != 0)
+		if (kill(child, number) != 0)
 			sweep->immune++;
 		/* The group that it leads, if it leads one, in one step that no fork escapes. */
-		(void)kill(-child, SIGKILL);
+		if (number == SIGKILL)
+			(void)kill(-child, number);
 	}
 }
 

@@ -5,8 +5,7 @@
  */
 #include "shepherd.h"
 
-#define FIRST_PAUSE (10 * MILLISECOND)     /* between looks for orphans */
-#define LONGEST_PAUSE (1000 * MILLISECOND) /* when they turn out to be hard to kill */
+#define SWEEP_TIME (100 * MILLISECOND) /* between looks for orphans when none dies; each death is a reason for one */
 
 static struct {
 	struct channel channel;  /* the owner's control socket */
@@ -14,7 +13,7 @@ static struct {
 	unsigned char shepherds[PID_LIMIT / 8]; /* a bit a pid; pages that are never touched cost nothing */
 	bool orphans;            /* there may be some */
 	struct sweep sweep;
-	uint64_t pause, deadline; /* of the sweeps */
+	uint64_t deadline;       /* of the next one, 0 for none */
 	uint32_t settling;       /* shepherd that the owner asks about, or 0 */
 } self;
 
@@ -62,10 +61,9 @@ static void spawn(void)
 
 static void sweep(void)
 {
-	tree_kill(&self.sweep, is_shepherd);
+	tree_signal(&self.sweep, SIGKILL, is_shepherd);
 	self.orphans = self.sweep.found > self.sweep.immune;
-	self.deadline = self.orphans ? now() + self.pause : 0;
-	self.pause = self.pause * 2 < LONGEST_PAUSE ? self.pause * 2 : LONGEST_PAUSE;
+	self.deadline = self.orphans ? now() + SWEEP_TIME : 0;
 }
 
 static void reap(void)
@@ -73,10 +71,8 @@ static void reap(void)
 	int status = 0;
 	for (pid_t child = waitpid(-1, &status, WNOHANG | __WALL); child > 0; child = waitpid(-1, &status, WNOHANG | __WALL)) {
 		/* A shepherd that exits by itself has cleared its tree. */
-		if (!is_shepherd(child) || status != 0) {
+		if (!is_shepherd(child) || status != 0)
 			self.orphans = true;
-			self.pause = FIRST_PAUSE;
-		}
 		if (is_shepherd(child))
 			flip_shepherd(child);
 	}
@@ -84,18 +80,17 @@ static void reap(void)
 		sweep();
 }
 
-/* Whether a shepherd still guards something. One that stays only as parent of what was left on purpose has joined our group. */
-static bool guards(void)
+/* A shepherd that stays only as parent of what was left on purpose has joined our group. */
+static bool guards_nothing(pid_t child)
 {
-	struct children children;
-	children_open(&children);
-	for (pid_t child = children_next(&children); child != 0; child = children_next(&children)) {
-		if (is_shepherd(child) && getpgid(child) != getpgrp()) {
-			(void)close(children.list);
-			return true;
-		}
-	}
-	return false;
+	return !is_shepherd(child) || getpgid(child) == getpgrp();
+}
+
+static bool guarded(void)
+{
+	struct sweep guards;
+	tree_signal(&guards, 0, guards_nothing);
+	return guards.found > 0;
 }
 
 static void receive(void)
@@ -130,8 +125,8 @@ void watcher_main(int socket)
 	if (fcntl(socket, F_SETFD, FD_CLOEXEC) != 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
 		return;
 	/* The hang-up is what counts; the pidfd says the same when a copy of the owner's end has leaked elsewhere. */
-	self.owner = getppid() > 0 ? open_pidfd(getppid()) : -1;
-	while (self.channel.socket >= 0 || self.orphans || guards()) {
+	self.owner = (int)syscall(SYS_pidfd_open, getppid(), 0); /* -1 where the kernel has none */
+	while (self.channel.socket >= 0 || self.orphans || guarded()) {
 		struct pollfd polled[] = {
 			{self.channel.socket, POLLIN, 0},
 			{self.channel.socket >= 0 ? self.owner : -1, POLLIN, 0},
