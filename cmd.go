@@ -157,7 +157,7 @@ func (c *Cmd) String() string {
 // Run starts the command and waits until its whole tree is gone. A status other
 // than zero is an [*ExitError].
 func (c *Cmd) Run(ctx context.Context) error {
-	p, err := c.Start(ctx)
+	p, err := c.start(ctx, true)
 	if err != nil {
 		return err
 	}

@@ -209,7 +209,7 @@ func (r *run) copied(err error) {
 	}
 }
 
-// supervise waits for the end. It is the goroutine that every command has.
+// supervise waits for the end. It is the one goroutine that every command has.
 func (r *run) supervise(cleanup runtime.Cleanup) {
 	ended, err := r.running.Wait()
 	duration := time.Since(r.start)

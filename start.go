@@ -41,7 +41,12 @@ func CloseIdle() { shepherd.CloseIdle() }
 // to the whole tree.
 //
 // The error is a [*StartError]; the command's program has not run then.
-func (c *Cmd) Start(ctx context.Context) (*Process, error) {
+func (c *Cmd) Start(ctx context.Context) (*Process, error) { return c.start(ctx, false) }
+
+// start is Start. For a caller who only waits for the end, it returns then, and
+// needs no goroutine; nor need the shepherd say at once that the command runs,
+// unless there is something to copy meanwhile.
+func (c *Cmd) start(ctx context.Context, onlyWaits bool) (*Process, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -56,6 +61,7 @@ func (c *Cmd) Start(ctx context.Context) (*Process, error) {
 		s.closeOurs()
 		return nil, err
 	}
+	spec.Unawaited = onlyWaits && len(s.copies) == 0
 	s.run.start = time.Now()
 	s.run.running, err = shepherd.Start(ctx, spec)
 	if err != nil {
@@ -71,14 +77,20 @@ func (c *Cmd) Start(ctx context.Context) (*Process, error) {
 	// After the copies, which need no lock before there is anything to stop.
 	r := s.run
 	p := &Process{run: r}
-	p.cleanup = runtime.AddCleanup(p, func(r *run) { r.running.Abandon() }, r)
+	if !onlyWaits {
+		p.cleanup = runtime.AddCleanup(p, func(r *run) { r.running.Abandon() }, r)
+	}
 	if ctx.Done() != nil {
 		r.stopContext = context.AfterFunc(ctx, func() { r.stop(context.Cause(ctx)) })
 	}
 	if c.Timeout > 0 {
-		r.timer = time.AfterFunc(c.Timeout, func() { r.stop(timeoutError{c.Timeout}) })
+		r.timer = time.AfterFunc(c.Timeout-time.Since(r.start), func() { r.stop(timeoutError{c.Timeout}) })
 	}
-	go r.supervise(p.cleanup)
+	if onlyWaits {
+		r.supervise(p.cleanup)
+	} else {
+		go r.supervise(p.cleanup)
+	}
 	return p, nil
 }
 

@@ -27,6 +27,7 @@ type Spec struct {
 	Grace       time.Duration
 	Leave       bool // what the command leaves behind stays
 	Group       int  // process group to join; zero for one of its own
+	Unawaited   bool // the caller has nothing to do before the end: Start may return some milliseconds late
 }
 
 // MaxDescriptors is how many descriptors a command can be given: what one
@@ -46,6 +47,7 @@ const startPatience = time.Second
 const (
 	flagLeave     = 1 << 0
 	flagJoinGroup = 1 << 1
+	flagUnawaited = 1 << 2
 )
 
 // Ended is how a command ended.
@@ -224,6 +226,9 @@ func appendStart(b []byte, spec *Spec) ([]byte, error) {
 	}
 	if spec.Group != 0 {
 		flags |= flagJoinGroup
+	}
+	if spec.Unawaited {
+		flags |= flagUnawaited
 	}
 	b = startRequest{
 		Grace:       uint64(max(spec.Grace, 0)),

@@ -119,7 +119,7 @@ pid_t command_fork(const struct channel *channel, int *status_pipe, int *pidfd)
 		child.vector = mmap(NULL, child.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (child.vector == MAP_FAILED)
 		return -1;
-	if (pipe2(ends, O_CLOEXEC) != 0)
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
 		return -1;
 	child.status_pipe = ends[1];
 	char *top = child.stack + sizeof child.stack;

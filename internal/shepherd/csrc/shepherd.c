@@ -7,6 +7,7 @@
 
 #define IDLE_TIME (60000 * MILLISECOND) /* a shepherd that nobody needs for so long exits */
 #define SWEEP_TIME (10 * MILLISECOND)   /* between looks through a tree that is being cleared */
+#define LATE_WORD (30 * MILLISECOND)    /* until it is said that a command runs, when nobody waits for the word */
 #define STATUS_RUNS 0xffff              /* the wait status of what has neither exited nor been killed */
 #define STUCK_SWEEPS 200                /* looks without a death between them, then what is left is reported */
 
@@ -92,8 +93,7 @@ static enum state start(void)
 	memset(&self.ended, 0, sizeof self.ended);
 	self.ended.status = STATUS_RUNS; /* until it has been reaped */
 	memset(&self.failure, 0, sizeof self.failure);
-	self.awaited = 0;
-	self.deadline = 0;
+	self.deadline = (self.start.flags & START_UNAWAITED) != 0 ? now() + LATE_WORD : 0;
 	if (self.channel.truncated)
 		return report_failure(STEP_DESCRIPTORS, EMFILE, false);
 	self.command = command_fork(&self.channel, &self.status_pipe, &self.pidfd);
@@ -144,6 +144,7 @@ static enum state stop_orphaned(void)
 
 static enum state executed(void)
 {
+	self.deadline = 0;
 	struct started_event started = {.command = (uint32_t)self.command};
 	/* Without its pidfd when the user has too many descriptors on their way: ETOOMANYREFS in man 2 sendmsg. */
 	const bool told = channel_send(&self.channel, &started, sizeof started, EVENT_STARTED, self.pidfd) ||
@@ -154,6 +155,7 @@ static enum state executed(void)
 /* The child is about to exit; the end of its tree is then reported as the failure that it named. */
 static enum state refused(void)
 {
+	self.deadline = 0;
 	return CLEARING;
 }
 
@@ -281,7 +283,8 @@ static void reap(void)
 
 static void read_status(void)
 {
-	(void)!read(self.status_pipe, &self.failure, sizeof self.failure); /* all of it, or nothing */
+	if (read(self.status_pipe, &self.failure, sizeof self.failure) < 0) /* else all of it, or its end */
+		return;
 	(void)close(self.status_pipe);
 	self.status_pipe = -1;
 	command_started();
@@ -325,7 +328,7 @@ void shepherd_main(int socket, int owner)
 	while (self.state != GONE) {
 		/* While the command starts, what is in the socket is for it to read; a hang-up is always seen. */
 		struct pollfd polled[] = {
-			{self.status_pipe, POLLIN, 0},
+			{self.state == STARTING && self.deadline != 0 ? -1 : self.status_pipe, POLLIN, 0},
 			{self.channel.socket, self.state == STARTING ? 0 : POLLIN, 0},
 			{self.channel.socket >= 0 ? self.owner : -1, POLLIN, 0},
 		};
@@ -334,13 +337,15 @@ void shepherd_main(int socket, int owner)
 			happen(HANGUP);
 		else if (polled[1].revents != 0)
 			receive();
-		if (polled[0].revents != 0)
+		if (self.status_pipe >= 0 && (polled[0].revents != 0 || died))
 			read_status();
 		if (died && self.state != STARTING) {
 			died = false;
 			reap();
 		}
-		if (self.deadline != 0 && now() >= self.deadline)
+		if (self.deadline != 0 && now() >= self.deadline) {
+			self.deadline = 0;
 			happen(DEADLINE);
+		}
 	}
 }
