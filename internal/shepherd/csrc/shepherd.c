@@ -42,16 +42,11 @@ static struct {
 
 /* ---- what the cells of the table do; each returns the next state ---- */
 
-static bool own_group(void)
-{
-	return (self.start.flags & START_JOIN_GROUP) == 0;
-}
-
 /* To the process group; of a group that it has joined, only to the command itself, since the rest is not ours. */
 static void signal_command(int number)
 {
 	if (self.command != 0)
-		(void)kill(own_group() ? -self.command : self.command, number);
+		(void)kill((self.start.flags & START_JOIN_GROUP) != 0 ? self.command : -self.command, number);
 }
 
 static enum state ignore(void)
@@ -235,7 +230,7 @@ static enum state leave(void)
 
 static bool got_stop_signal(pid_t child)
 {
-	return own_group() && getpgid(child) == self.command;
+	return (self.start.flags & START_JOIN_GROUP) == 0 && getpgid(child) == self.command;
 }
 
 /* The command has obeyed; what it leaves has the rest of the grace, and the signal if it was in no group that got it. */
