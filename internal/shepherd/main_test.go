@@ -1,0 +1,104 @@
+package shepherd
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The test binary is also each of the programs that the tests need and that no
+// machine has. The variable says which one it is to be.
+const programVariable = "NETRUNNER_TEST_PROGRAM"
+
+var programs = map[string]func(){
+	"parent-death-signal": printParentDeathSignal,
+	"owner":               ownUntilKilled,
+	"old-kernel":          execOnOldKernel,
+	"descriptors-in-air":  holdDescriptorsInTheAir,
+}
+
+// What prctl answers is about the thread that asks, so this one has to be the first.
+func init() { runtime.LockOSThread() }
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(programVariable); name != "" {
+		if err := os.Unsetenv(programVariable); err != nil {
+			fail(err)
+		}
+		programs[name]()
+		return
+	}
+	status := m.Run()
+	removeBuilds()
+	os.Exit(status)
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+func printParentDeathSignal() {
+	var signal int32
+	if err := unix.Prctl(unix.PR_GET_PDEATHSIG, uintptr(unsafe.Pointer(&signal)), 0, 0, 0); err != nil {
+		fail(err)
+	}
+	fmt.Println(signal)
+}
+
+// ownUntilKilled starts a watcher, as an owner does, and waits for its end. The
+// sockets are those of the test: this process has none to hang up with.
+func ownUntilKilled() {
+	watcher := exec.Command(os.Args[1])
+	watcher.Args = os.Args[1:]
+	watcher.ExtraFiles = []*os.File{os.NewFile(3, "control")}
+	if err := watcher.Start(); err != nil {
+		fail(err)
+	}
+	fmt.Println(watcher.Process.Pid)
+	_ = watcher.Wait()
+}
+
+// execOnOldKernel replaces itself with a program for which there is no
+// close_range (Linux 5.9) and no pidfd (Linux 5.3).
+func execOnOldKernel() {
+	deny := func(number uint32) []unix.SockFilter {
+		return []unix.SockFilter{
+			{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: number, Jf: 1},
+			{Code: unix.BPF_RET | unix.BPF_K, K: 0x00050000 | uint32(unix.ENOSYS)}, // SECCOMP_RET_ERRNO
+		}
+	}
+	filter := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}}
+	filter = append(filter, deny(unix.SYS_CLOSE_RANGE)...)
+	filter = append(filter, deny(unix.SYS_PIDFD_OPEN)...)
+	filter = append(filter, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0x7fff0000}) // SECCOMP_RET_ALLOW
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		fail(err)
+	}
+	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0); err != nil {
+		fail(err)
+	}
+	fail(unix.Exec(os.Args[1], os.Args[1:], os.Environ()))
+}
+
+// holdDescriptorsInTheAir sends descriptors that nobody receives: as many as a
+// user without privileges may have on their way is counted over all its processes.
+func holdDescriptorsInTheAir() {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		fail(err)
+	}
+	for range 200 {
+		if err := unix.Sendmsg(pair[0], []byte{0}, unix.UnixRights(0), nil, 0); err != nil {
+			fail(err)
+		}
+	}
+	fmt.Println("sent")
+	_, _ = os.Stdin.Read(make([]byte, 1)) // until the test closes it
+}
