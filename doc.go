@@ -14,8 +14,8 @@
 // # What a command inherits
 //
 // Descriptors 0, 1, 2 and ExtraFiles, and no others; the environment it is
-// given; the owner's umask, identity, limits and niceness at the time of the
-// start; default signal dispositions and an empty signal mask. Namespaces and
-// the cgroup are those that the owner had when its first command started, or
-// the first after [CloseIdle].
+// given; the owner's umask, identity, limits, niceness and cgroup at the time of
+// the start; default signal dispositions and an empty signal mask. Namespaces
+// are those that the owner had when its first command started, or the first
+// after [CloseIdle].
 package netrunner

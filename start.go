@@ -33,7 +33,7 @@ func SetHelper(path string) { shepherd.SetHelper(path) }
 // CloseIdle ends the helper's processes that have nothing to do, and waits until
 // they are gone. Commands that run are left alone. A program needs it only
 // before it looks for processes or descriptors that it has left, or after it
-// has changed its cgroup or its namespaces.
+// has changed its namespaces.
 func CloseIdle() { shepherd.CloseIdle() }
 
 // Start starts the command, and returns when its program runs. When the context
@@ -284,7 +284,7 @@ func (s *starting) rawPipe(field string, ours, theirs int) (end, fd int, err err
 		return -1, -1, s.cmd.startError("pipe", field, err)
 	}
 	s.opened = append(s.opened, ends[theirs])
-	if err := unix.SetNonblock(ends[ours], true); err != nil {
+	if _, err := unix.FcntlInt(uintptr(ends[ours]), unix.F_SETFL, unix.O_NONBLOCK); err != nil {
 		_ = unix.Close(ends[ours])
 		return -1, -1, s.cmd.startError("pipe", field, err)
 	}

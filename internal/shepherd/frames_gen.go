@@ -22,7 +22,7 @@ const (
 type startRequest struct {
 	Grace       uint64 // nanoseconds between the stop signal and SIGKILL
 	StopSignal  uint32 // signal that a stop begins with
-	Flags       uint32 // bit 0: leave what the command leaves behind; bit 1: join `group` instead of leading a process group; bit 2: nobody waits for the word that it runs, so it may come with the end, which saves a small command two wake-ups
+	Flags       uint32 // bit 0: leave what the command leaves behind; bit 1: join `group` instead of leading a process group; bit 2: nobody waits for the word that it runs, so it may come with the end and without a pidfd, which saves a small command two wake-ups
 	Group       uint32 // process group to join
 	Descriptors uint32 // how many descriptors come with the frame, the directory included
 	Arguments   uint32 // how many of the strings are arguments

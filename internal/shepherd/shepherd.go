@@ -5,10 +5,12 @@ package shepherd
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -230,6 +232,7 @@ func appendStart(b []byte, spec *Spec) ([]byte, error) {
 	if spec.Unawaited {
 		flags |= flagUnawaited
 	}
+	b = slices.Grow(b, headSize+binary.Size(startRequest{})+size)
 	b = startRequest{
 		Grace:       uint64(max(spec.Grace, 0)),
 		StopSignal:  uint32(spec.StopSignal),

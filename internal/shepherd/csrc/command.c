@@ -123,7 +123,7 @@ pid_t command_fork(const struct channel *channel, int *status_pipe, int *pidfd)
 		return -1;
 	child.status_pipe = ends[1];
 	char *top = child.stack + sizeof child.stack;
-	pid_t pid = clone(run, top, CLONE_VM | CLONE_PIDFD | SIGCHLD, NULL, pidfd);
+	pid_t pid = clone(run, top, CLONE_VM | SIGCHLD | ((start->flags & START_UNAWAITED) != 0 ? 0 : CLONE_PIDFD), NULL, pidfd);
 	if (pid < 0 && errno == EINVAL) /* an emulator that knows threads and forks, and nothing between them */
 		pid = clone(run, top, SIGCHLD, NULL);
 	(void)close(ends[1]); /* which leaves errno alone, since it succeeds */

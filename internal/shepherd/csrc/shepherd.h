@@ -82,7 +82,7 @@ pid_t tree_peek(void);
 
 #define START_LEAVE 1u      /* the flags of a start request */
 #define START_JOIN_GROUP 2u
-#define START_UNAWAITED 4u  /* "started" may come as late as the end */
+#define START_UNAWAITED 4u  /* "started" may come as late as the end, and needs no pidfd */
 
 /*
  * The pid of the command, the read end of its status pipe, and a pidfd or -1. When it returns -1, errno is set.
