@@ -59,9 +59,9 @@ func (r *report) addState(state *netrunner.State) {
 	stats := state.Stats()
 	r.figures = &figures{
 		StartTime:                  stats.Start,
-		DurationSeconds:            stats.Duration.Seconds(),
-		UserCPUSeconds:             stats.UserTime.Seconds(),
-		SystemCPUSeconds:           stats.SystemTime.Seconds(),
+		DurationSeconds:            seconds(stats.Duration),
+		UserCPUSeconds:             seconds(stats.UserTime),
+		SystemCPUSeconds:           seconds(stats.SystemTime),
 		MaxRSSBytes:                stats.MaxRSS,
 		MinorPageFaults:            stats.MinorFaults,
 		MajorPageFaults:            stats.MajorFaults,
@@ -139,3 +139,6 @@ func (f *statsFile) write(r *report) error {
 	}
 	return err
 }
+
+// seconds are whole microseconds, so that no float shows more digits than were measured.
+func seconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1e6 }
