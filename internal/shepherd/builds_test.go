@@ -20,6 +20,7 @@ type build struct {
 	name      string
 	argv      []string // how it is started
 	skip      string   // what this machine lacks for it
+	product   bool     // its memory is that of the product
 	sanitized bool     // it reports what AddressSanitizer and UBSan find
 	emulated  bool     // another architecture's, under qemu's user mode
 	noOrphans string   // why orphans don't become the shepherd's children
@@ -33,7 +34,7 @@ var buildDirectory string
 
 var builds = sync.OnceValue(func() []build {
 	if path := os.Getenv(namedHelper); path != "" {
-		return []build{{name: "named", argv: []string{path}, sanitized: true}}
+		return []build{{name: "named", argv: []string{path}}}
 	}
 	var err error
 	if buildDirectory, err = os.MkdirTemp("", "netrunner-helpers-"); err != nil {
@@ -53,7 +54,7 @@ func removeBuilds() {
 }
 
 func embeddedBuild() build {
-	b := build{name: "embedded"}
+	b := build{name: "embedded", product: true}
 	if len(helper) == 0 {
 		b.skip = "no helper is embedded for " + runtime.GOARCH
 		return b

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -126,6 +127,44 @@ func TestStatus(t *testing.T) {
 	})
 }
 
+// An owner that waits only for the end may be told late that its command runs;
+// everything else is as it is for the others.
+func TestUnawaited(t *testing.T) {
+	conform(t, func(t *testing.T, o *owner) {
+		s := o.shepherd()
+		spec := s.spec("true")
+		spec.Unawaited = true
+		for range 3 {
+			s.start(spec)
+			s.endsWith("0")
+		}
+		spec = s.spec("no such program")
+		spec.Unawaited = true
+		s.request(spec)
+		if failed := expect[failedEvent](s.peer, eventFailed); Step(failed.Step) != StepExec || failed.Reusable != 1 {
+			t.Errorf("%+v", failed)
+		}
+		// Requests that come before that word are not lost.
+		for request, status := range map[string]string{
+			string(killRequest{}.append(nil)):            "SIGKILL",
+			string(stopRequest{}.append(nil)):            "SIGTERM",
+			string(signalRequest{Signal: 1}.append(nil)): "SIGHUP",
+		} {
+			spec = s.spec("sleep", o.marker)
+			spec.Unawaited = true
+			s.request(spec)
+			s.send([]byte(request))
+			expect[startedEvent](s.peer, eventStarted)
+			s.endsWith(status)
+		}
+		s.goesOn()
+		// Nor is a hang-up.
+		s.request(spec)
+		s.close()
+		s.exits()
+	})
+}
+
 func TestUseOfTheWholeTree(t *testing.T) {
 	conform(t, func(t *testing.T, o *owner) {
 		needOrphans(t, o.build)
@@ -144,7 +183,7 @@ func TestUseOfTheWholeTree(t *testing.T) {
 		if idle.UserTime >= busy.UserTime || idle.MinorFaults >= busy.MinorFaults {
 			t.Errorf("the next command's use contains that of the one before: %+v, %+v", busy, idle)
 		}
-		if !o.build.sanitized && !o.build.emulated && idle.MaxRss > 8<<10 {
+		if o.build.product && idle.MaxRss > 8<<10 {
 			t.Errorf("the largest resident set of `true` is %d KiB", idle.MaxRss)
 		}
 	})
@@ -157,7 +196,7 @@ func TestReuseLeavesNothing(t *testing.T) {
 		shepherd, watcher := descriptorsOf(t, s.pid), descriptorsOf(t, o.pid)
 		spec := s.spec("true")
 		times := 1000
-		if o.build.sanitized || o.build.emulated { // these are slow
+		if !o.build.product { // the others are slow
 			times = 100
 		}
 		for range times {
@@ -174,7 +213,7 @@ func TestReuseLeavesNothing(t *testing.T) {
 		if now := descriptorsOf(t, o.pid); now != watcher {
 			t.Errorf("the watcher had %d descriptors, and has %d", watcher, now)
 		}
-		if o.build.sanitized || o.build.emulated {
+		if !o.build.product {
 			return // its memory is that of the sanitizers, or of qemu
 		}
 		// While a command runs, after others that were large.
@@ -386,7 +425,10 @@ func TestStepsThatFail(t *testing.T) {
 func TestStepsThatEndTheShepherd(t *testing.T) {
 	limit := func(resource int, to uint64) func(*testing.T, *ward) {
 		return func(t *testing.T, s *ward) {
-			must(t, unix.Prlimit(s.pid, resource, &unix.Rlimit{Cur: to, Max: to}, nil))
+			var limit unix.Rlimit
+			must(t, unix.Prlimit(s.pid, resource, nil, &limit))
+			limit.Cur = to
+			must(t, unix.Prlimit(s.pid, resource, &limit, nil))
 		}
 	}
 	// The shepherd has 0, 1, 2, its socket, and a pidfd of its owner.
@@ -1105,6 +1147,141 @@ func TestShepherdKilled(t *testing.T) {
 	})
 }
 
+// The owner asks, and is gone before it is told.
+func TestSettleForNobody(t *testing.T) {
+	conform(t, func(t *testing.T, o *owner) {
+		must(t, syscall.Kill(o.pid, syscall.SIGSTOP))
+		awaitState(t, o.pid, "T")
+		o.control.send(settleRequest{Shepherd: 1}.append(nil))
+		o.control.close()
+		must(t, syscall.Kill(o.pid, syscall.SIGCONT))
+		o.watcherExits()
+	})
+}
+
+// Not every SIGCHLD is for a child that has died.
+func TestSIGCHLDForNoDeath(t *testing.T) {
+	conform(t, func(t *testing.T, o *owner) {
+		for _, unawaited := range []bool{false, true} {
+			s := o.shepherd()
+			must(t, syscall.Kill(s.pid, syscall.SIGCHLD))
+			must(t, syscall.Kill(o.pid, syscall.SIGCHLD))
+			spec := s.shell("echo running; exec sleep $M")
+			spec.Unawaited = unawaited
+			frame, err := appendStart(nil, spec)
+			must(t, err)
+			s.send(frame[:len(frame)-10], append(spec.Descriptors, spec.Directory)...)
+			eventually(t, "a child that reads", func() (string, bool) { return "", len(childrenOf(t, s.pid)) == 1 })
+			for range 10 {
+				must(t, syscall.Kill(s.pid, syscall.SIGCHLD))
+			}
+			s.send(frame[len(frame)-10:])
+			expect[startedEvent](s.peer, eventStarted)
+			s.says("running")
+			must(t, syscall.Kill(s.pid, syscall.SIGCHLD))
+			s.send(stopRequest{}.append(nil))
+			s.endsWith("SIGTERM")
+		}
+	})
+}
+
+// While the child still reads its strings, its shepherd is killed, and the
+// watcher happens not to get to it: the program does not run.
+func TestShepherdKilledBeforeExec(t *testing.T) {
+	conform(t, func(t *testing.T, o *owner) {
+		s := o.shepherd()
+		spec := s.shell("echo running; exec sleep $M")
+		frame, err := appendStart(nil, spec)
+		must(t, err)
+		s.send(frame[:len(frame)-10], append(spec.Descriptors, spec.Directory)...)
+		var child int
+		eventually(t, "a child that reads", func() (string, bool) {
+			children := childrenOf(t, s.pid)
+			if len(children) == 1 {
+				child, err = strconv.Atoi(children[0])
+				must(t, err)
+			}
+			return fmt.Sprint(children), len(children) == 1
+		})
+		childExits := watchExit(t, child)
+		must(t, syscall.Kill(o.pid, syscall.SIGSTOP))
+		awaitState(t, o.pid, "T")
+		must(t, syscall.Kill(s.pid, syscall.SIGKILL))
+		s.exits()
+		s.send(frame[len(frame)-10:])
+		childExits()
+		if sleepers := o.sleepers(); len(sleepers) != 0 {
+			t.Errorf("%v run", sleepers)
+		}
+		must(t, syscall.Kill(o.pid, syscall.SIGCONT))
+	})
+}
+
+// A process that is dead and still counts, since its debugger has not seen it
+// yet, does not go when it is killed. The shepherd waits two seconds for it.
+func TestWhatDoesNotGo(t *testing.T) {
+	conform(t, func(t *testing.T, o *owner) {
+		needOrphans(t, o.build)
+		if o.build.sanitized {
+			t.Skip("two seconds with the embedded helper are enough")
+		}
+		runtime.LockOSThread() // a debugger is a thread
+		defer runtime.UnlockOSThread()
+		s := o.shepherd()
+		pid := s.start(s.shell("echo running; exec sleep $M"))
+		s.says("running")
+		o.awaitSleepers(1)
+		debug(t, pid)
+		s.send(killRequest{}.append(nil))
+		if ended := s.ended(); ended.Left != 1 || ended.LeftPids[0] != uint32(pid) || ended.Status != 0xffff || ended.Reusable != 0 {
+			t.Errorf("%+v", ended)
+		}
+		s.hangsUp()
+		letGo(t, pid)
+		s.exits()
+
+		// The watcher has nobody to whom it could report it, and goes on.
+		s = o.shepherd()
+		pid = s.start(s.shell("echo running; exec sleep $M"))
+		s.says("running")
+		o.awaitSleepers(1)
+		debug(t, pid)
+		must(t, syscall.Kill(s.pid, syscall.SIGKILL))
+		s.hangsUp()
+		o.control.send(settleRequest{Shepherd: uint32(s.pid)}.append(nil))
+		must(t, o.control.conn.SetReadDeadline(time.Now().Add(250*time.Millisecond)))
+		if ev, err := o.control.receive(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("event %d, %v: and it is still there", ev.kind, err)
+		}
+		must(t, o.control.conn.SetReadDeadline(time.Now().Add(patience)))
+		letGo(t, pid)
+		if settled := expect[settledEvent](o.control, eventSettled); settled.Left != 0 || int(settled.Shepherd) != s.pid {
+			t.Errorf("%+v", settled)
+		}
+	})
+}
+
+func debug(t *testing.T, pid int) {
+	t.Helper()
+	if err := unix.PtraceSeize(pid); err != nil {
+		t.Skipf("no process can be debugged here: %v", err)
+	}
+}
+
+// letGo sees the end of what it has debugged, so that its parent does, too.
+func letGo(t *testing.T, pid int) {
+	t.Helper()
+	for {
+		var status unix.WaitStatus
+		_, err := unix.Wait4(pid, &status, unix.WALL, nil)
+		if err == unix.EINTR || err == nil && status.Stopped() {
+			continue
+		}
+		must(t, err)
+		return
+	}
+}
+
 func TestSettleOfAnotherIsAnsweredAtOnce(t *testing.T) {
 	conform(t, func(_ *testing.T, o *owner) {
 		s := o.shepherd()
@@ -1261,6 +1438,37 @@ func TestStartWhileRunning(t *testing.T) {
 	})
 }
 
+// A descriptor among the strings is not the command's. They are not read beyond it.
+func TestDescriptorAmongTheStrings(t *testing.T) {
+	conform(t, func(t *testing.T, o *owner) {
+		s := o.shepherd()
+		spec := s.spec("true", "one", "two", "three")
+		frame, err := appendStart(nil, spec)
+		must(t, err)
+		s.send(frame[:len(frame)-20], append(spec.Descriptors, spec.Directory)...)
+		s.send(frame[len(frame)-20:len(frame)-10], spec.Directory)
+		failed := expect[failedEvent](s.peer, eventFailed)
+		if Step(failed.Step) != StepStrings || syscall.Errno(failed.Error) != syscall.ECONNRESET || failed.Reusable != 0 {
+			t.Errorf("%v: %v, reusable %d", Step(failed.Step), syscall.Errno(failed.Error), failed.Reusable)
+		}
+		s.hangsUp()
+		s.exits()
+	})
+}
+
+// An owner's socket may add other things to what comes, such as credentials.
+func TestOtherControlMessages(t *testing.T) {
+	conform(t, func(t *testing.T, o *owner) {
+		p, theirs := newPeer(t)
+		must(t, unix.SetsockoptInt(int(theirs.Fd()), unix.SOL_SOCKET, unix.SO_PASSCRED, 1))
+		o.control.send(spawnRequest{}.append(nil), int(theirs.Fd()))
+		must(t, theirs.Close())
+		expect[readyEvent](p, eventReady)
+		s := &ward{peer: p, owner: o}
+		s.goesOn()
+	})
+}
+
 // More descriptors than one message can carry come in two.
 func TestMoreDescriptorsThanFit(t *testing.T) {
 	conform(t, func(t *testing.T, o *owner) {
@@ -1302,6 +1510,27 @@ func TestRequestInPieces(t *testing.T) {
 		}
 		s.endsWith("SIGTERM")
 		s.goesOn()
+	})
+}
+
+func TestWatchersRequestInPieces(t *testing.T) {
+	conform(t, func(t *testing.T, o *owner) {
+		o.shepherd().close()
+		eventually(t, "only the watcher is there", func() (string, bool) {
+			left := o.processes()
+			return fmt.Sprint(left), len(left) == 1
+		})
+		before := descriptorsOf(t, o.pid)
+		p, theirs := newPeer(t)
+		frame := spawnRequest{}.append(nil)
+		o.control.send(frame[:3], int(theirs.Fd()))
+		must(t, theirs.Close())
+		eventually(t, "the watcher has taken them", func() (string, bool) {
+			now := descriptorsOf(t, o.pid)
+			return strconv.Itoa(now), now == before+1
+		})
+		o.control.send(frame[3:])
+		expect[readyEvent](p, eventReady)
 	})
 }
 
@@ -1376,16 +1605,27 @@ func TestStartedByHand(t *testing.T) {
 	})
 }
 
+// withoutCalls starts a watcher for which these system calls fail.
+func withoutCalls(t *testing.T, b build, denials ...denial) *owner {
+	t.Helper()
+	if b.emulated {
+		t.Skip("the filter is for the helper's calls, not for those of qemu")
+	}
+	if runtime.GOARCH != "amd64" {
+		t.Skip("the filter knows the numbers of amd64's calls")
+	}
+	self, err := os.Executable()
+	must(t, err)
+	return startOwner(t, b, &start{before: []string{self}, env: denying(denials...)})
+}
+
 // Without close_range and without pidfds, as on Linux 5.2 and in containers
 // whose seccomp filter is older than that.
 func TestOldKernel(t *testing.T) {
 	eachBuild(t, func(t *testing.T, b build) {
-		if b.emulated {
-			t.Skip("the filter is for the helper's calls, not for those of qemu")
-		}
-		self, err := os.Executable()
-		must(t, err)
-		o := startOwner(t, b, &start{before: []string{self}, env: []string{programVariable + "=old-kernel"}})
+		o := withoutCalls(t, b,
+			denial{Call: unix.SYS_CLOSE_RANGE, Errno: uintptr(unix.ENOSYS)},
+			denial{Call: unix.SYS_PIDFD_OPEN, Errno: uintptr(unix.ENOSYS)})
 		s := o.shepherd()
 		s.goesOn()
 		if now := descriptorsOf(t, o.pid); now != 4 {
@@ -1395,6 +1635,55 @@ func TestOldKernel(t *testing.T) {
 		s.says("running")
 		o.awaitSleepers(2)
 	})
+}
+
+// An emulator may know fork and threads, and nothing between them.
+func TestOnlyFork(t *testing.T) {
+	eachBuild(t, func(t *testing.T, b build) {
+		o := withoutCalls(t, b, denial{Call: unix.SYS_CLONE, Has: unix.CLONE_PIDFD, Errno: uintptr(unix.EINVAL)})
+		s := o.shepherd()
+		s.goesOn()
+		if len(s.pidfds) != 0 {
+			t.Errorf("%d descriptors came", len(s.pidfds))
+		}
+		s.start(s.shell(trees[3].script))
+		s.says("running")
+		o.awaitSleepers(2)
+	})
+}
+
+// The limit of descriptors may be lowered after they have come: EBADF in man 2 dup.
+func TestDescriptorBeyondTheLimit(t *testing.T) {
+	eachBuild(t, func(t *testing.T, b build) {
+		o := withoutCalls(t, b, denial{Call: unix.SYS_DUP2, Errno: uintptr(unix.EBADF)})
+		s := o.shepherd()
+		s.request(s.spec("true"))
+		failed := expect[failedEvent](s.peer, eventFailed)
+		if Step(failed.Step) != StepDescriptors || syscall.Errno(failed.Error) != syscall.EBADF || failed.Reusable != 1 {
+			t.Errorf("%v: %v, reusable %d", Step(failed.Step), syscall.Errno(failed.Error), failed.Reusable)
+		}
+	})
+}
+
+// Where it can't keep its promise, the watcher does nothing at all.
+func TestNoPromiseWithoutItsMeans(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		denial
+		status int
+	}{
+		{"no subreaper", denial{Call: unix.SYS_PRCTL, Is: unix.PR_SET_CHILD_SUBREAPER, Errno: uintptr(unix.EINVAL)}, 0},
+		{"no root directory", denial{Call: unix.SYS_CHDIR, Errno: uintptr(unix.EACCES)}, 125},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			eachBuild(t, func(t *testing.T, b build) {
+				o := withoutCalls(t, b, test.denial)
+				o.status = test.status
+				o.control.hangsUp()
+				o.watcherExits()
+			})
+		})
+	}
 }
 
 // A /proc that knows other numbers than ours, or none, must not make the helper

@@ -1,6 +1,7 @@
 package shepherd
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,7 +19,7 @@ const programVariable = "NETRUNNER_TEST_PROGRAM"
 var programs = map[string]func(){
 	"parent-death-signal": printParentDeathSignal,
 	"owner":               ownUntilKilled,
-	"old-kernel":          execOnOldKernel,
+	"without-calls":       execWithoutCalls,
 	"descriptors-in-air":  holdDescriptorsInTheAir,
 }
 
@@ -64,18 +65,50 @@ func ownUntilKilled() {
 	_ = watcher.Wait()
 }
 
-// execOnOldKernel replaces itself with a program for which there is no
-// close_range (Linux 5.9) and no pidfd (Linux 5.3).
-func execOnOldKernel() {
-	deny := func(number uint32) []unix.SockFilter {
-		return []unix.SockFilter{
-			{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: number, Jf: 1},
-			{Code: unix.BPF_RET | unix.BPF_K, K: 0x00050000 | uint32(unix.ENOSYS)}, // SECCOMP_RET_ERRNO
-		}
+// denial is a system call that fails, unless its first argument is another than
+// it says.
+type denial struct {
+	Call, Errno uintptr
+	Is, Has     uint32 // the argument's value, or bits that it has; zero is any
+}
+
+const denialVariable = "NETRUNNER_TEST_DENY"
+
+// denying is the environment of the program that runs another without these calls.
+func denying(denials ...denial) []string {
+	text, err := json.Marshal(denials)
+	if err != nil {
+		panic(err)
 	}
-	filter := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}}
-	filter = append(filter, deny(unix.SYS_CLOSE_RANGE)...)
-	filter = append(filter, deny(unix.SYS_PIDFD_OPEN)...)
+	return []string{programVariable + "=without-calls", denialVariable + "=" + string(text)}
+}
+
+func execWithoutCalls() {
+	var denials []denial
+	if err := json.Unmarshal([]byte(os.Getenv(denialVariable)), &denials); err != nil {
+		fail(err)
+	}
+	// See struct seccomp_data: the call's number, and the lower half of its first argument.
+	const number, argument = 0, 16
+	load := func(offset uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
+	}
+	var filter []unix.SockFilter
+	for _, d := range denials {
+		test := unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, Jf: 1} // any: it is at least zero
+		switch {
+		case d.Is != 0:
+			test = unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: d.Is, Jf: 1}
+		case d.Has != 0:
+			test = unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: d.Has, Jf: 1}
+		}
+		filter = append(filter,
+			load(number),
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(d.Call), Jf: 3},
+			load(argument),
+			test,
+			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0x00050000 | uint32(d.Errno)}) // SECCOMP_RET_ERRNO
+	}
 	filter = append(filter, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0x7fff0000}) // SECCOMP_RET_ALLOW
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {

@@ -32,6 +32,7 @@ type owner struct {
 	control *peer // the watcher's control socket
 	pid     int   // of the watcher, or of what was put before it
 	exited  chan *os.ProcessState
+	status  int    // of its exit
 	reports string // the file that the sanitizers write
 
 	// A number that nothing else on this machine knows. It is in the environment
@@ -115,7 +116,7 @@ func (o *owner) watcherExits() {
 	o.t.Helper()
 	select {
 	case state := <-o.exited:
-		if !state.Success() && state.String() != "signal: killed" { // only a test sends SIGKILL
+		if state.ExitCode() != o.status && state.String() != "signal: killed" { // only a test sends SIGKILL
 			o.t.Errorf("watcher: %v", state)
 		}
 		o.exited <- state // for whoever asks again
