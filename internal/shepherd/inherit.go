@@ -3,7 +3,6 @@ package shepherd
 import (
 	"bytes"
 	"fmt"
-	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,10 +53,17 @@ func (in *inheritance) look() []byte {
 	return in.now
 }
 
+// keepLines relies on the order of the lines, which the kernel does not change;
+// one that this kernel does not have is passed over.
 func (in *inheritance) keepLines(status []byte) {
+	next := 0
 	for line := range bytes.Lines(status) {
-		if slices.ContainsFunc(inheritedLines, func(prefix []byte) bool { return bytes.HasPrefix(line, prefix) }) {
-			in.now = append(in.now, line...)
+		for i := next; i < len(inheritedLines); i++ {
+			if line[0] == inheritedLines[i][0] && bytes.HasPrefix(line, inheritedLines[i]) {
+				in.now = append(in.now, line...)
+				next = i + 1
+				break
+			}
 		}
 	}
 }
