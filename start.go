@@ -170,7 +170,6 @@ type starting struct {
 	opened []int      // descriptors for the command
 	ours   []*os.File // the other ends, for the run
 	copies []func()   // begin to copy
-	null   int        // /dev/null, once it is open
 	files  []*os.File // the caller's, which must not be collected meanwhile
 }
 
@@ -249,13 +248,6 @@ func (s *starting) open(step, path string, flags int) (int, error) {
 	}
 }
 
-func (s *starting) nullDevice() (fd int, err error) {
-	if s.null == 0 {
-		s.null, err = s.open("open", os.DevNull, unix.O_RDWR)
-	}
-	return s.null, err
-}
-
 // file returns the descriptor of a file of the caller's.
 func (s *starting) file(f *os.File, field string) (int, error) {
 	s.files = append(s.files, f)
@@ -294,7 +286,7 @@ func (s *starting) rawPipe(field string, ours, theirs int) (end, fd int, err err
 func (s *starting) stdin() (int, error) {
 	c, r := s.cmd, s.run
 	if c.Stdin == nil {
-		return s.nullDevice()
+		return shepherd.NullDevice, nil
 	}
 	if f, ok := c.Stdin.(*os.File); ok {
 		return s.file(f, "Stdin")
@@ -341,7 +333,7 @@ func (s *starting) outputs() (stdout, stderr int, err error) {
 func (s *starting) output(w io.Writer, field string, bytes *atomic.Int64, out **outlet, piped *bool) (int, error) {
 	r := s.run
 	if w == nil && r.limit == 0 {
-		return s.nullDevice()
+		return shepherd.NullDevice, nil
 	}
 	if f, ok := w.(*os.File); ok && r.limit == 0 {
 		return s.file(f, field)

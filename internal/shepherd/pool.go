@@ -67,13 +67,12 @@ func Start(ctx context.Context, spec *Spec) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	descriptors := append(spec.Descriptors[:len(spec.Descriptors):len(spec.Descriptors)], spec.Directory)
 	for attempt := 1; ; attempt++ {
 		s, err := idle.get()
 		if err != nil {
 			return nil, err
 		}
-		r, err := s.start(ctx, request, descriptors)
+		r, err := s.start(ctx, request, spec.descriptors(s.watcher.null))
 		switch {
 		case errors.Is(err, errUntaken) && attempt <= maxIdle()+3: // it had gone, idle for too long or killed
 			continue

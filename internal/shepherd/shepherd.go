@@ -23,13 +23,28 @@ type Spec struct {
 	Path        string
 	Args        []string // the first is the command's own name
 	Env         []string
-	Descriptors []int // become 0, 1, 2, …
+	Descriptors []int // become 0, 1, 2, …; NullDevice stands for /dev/null
 	Directory   int   // descriptor of the working directory
 	StopSignal  syscall.Signal
 	Grace       time.Duration
 	Leave       bool // what the command leaves behind stays
 	Group       int  // process group to join; zero for one of its own
 	Unawaited   bool // the caller has nothing to do before the end: Start may return some milliseconds late
+}
+
+// NullDevice as a descriptor of a Spec is /dev/null, open for reading and writing.
+const NullDevice = -1
+
+// descriptors are all that go with the request, the directory last.
+func (spec *Spec) descriptors(null int) []int {
+	all := make([]int, 0, len(spec.Descriptors)+1)
+	for _, fd := range spec.Descriptors {
+		if fd == NullDevice {
+			fd = null
+		}
+		all = append(all, fd)
+	}
+	return append(all, spec.Directory)
 }
 
 // MaxDescriptors is how many descriptors a command can be given: what one

@@ -18,6 +18,7 @@ type watcher struct {
 	pid       int
 	pidfd     int // -1 where the kernel has none
 	reaped    bool
+	null      int    // /dev/null, for commands too: opening it each time would cost them more
 	way       string // how its program was found
 	inherited []byte // what it has from the owner, see inherited
 	running   int    // shepherds that are not idle; the pool's lock guards it
@@ -33,13 +34,13 @@ func startWatcher(named string, state []byte) (*watcher, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: os.DevNull, Err: err}
 	}
-	defer unix.Close(null) //nolint:errcheck // /dev/null
 	ours, theirs, err := newSocket()
 	if err != nil {
+		_ = unix.Close(null)
 		return nil, err
 	}
 	defer unix.Close(theirs) //nolint:errcheck // the watcher has its own copy
-	w := &watcher{pidfd: -1, inherited: state, sock: ours}
+	w := &watcher{pidfd: -1, null: null, inherited: state, sock: ours}
 	w.way, err = startHelper(named, func(path string) (err error) {
 		// It has a process group of its own, but the owner's session: a command
 		// that is to join the owner's group has to be in it.
@@ -55,7 +56,7 @@ func startWatcher(named string, state []byte) (*watcher, error) {
 		return nil
 	})
 	if err != nil {
-		ours.close()
+		w.close()
 		return nil, fmt.Errorf("start the watcher: %w", err)
 	}
 	return w, nil
@@ -125,7 +126,11 @@ func (w *watcher) settle(shepherd int) (left int, err error) {
 func (w *watcher) alike(state []byte) bool { return bytes.Equal(w.inherited, state) }
 
 // close lets the watcher go, as soon as its last shepherd has.
-func (w *watcher) close() { w.sock.close() }
+func (w *watcher) close() {
+	w.sock.close()
+	_ = unix.Close(w.null)
+	w.null = -1
+}
 
 // reap waits for the watcher's end; with WNOHANG it does not block while it
 // lives. A host program that waits for all its children may have been faster.
