@@ -1076,6 +1076,22 @@ func TestHangUp(t *testing.T) {
 	})
 }
 
+// However early the owner is gone: what runs is told to stop before it is killed.
+func TestHangUpWhenItHasJustStarted(t *testing.T) {
+	conform(t, func(t *testing.T, o *owner) {
+		for _, unawaited := range []bool{false, true} {
+			s := o.shepherd()
+			spec := s.shell("trap 'echo told; exit' TERM; echo running; while :; do sleep 0.01; done")
+			spec.Unawaited = unawaited
+			s.request(spec)
+			s.says("running")
+			s.close()
+			s.says("told")
+			s.exits()
+		}
+	})
+}
+
 // The owner's end of every socket has leaked into another process, here the
 // test, so that its death hangs nothing up.
 func TestOwnersDeathWithoutHangUp(t *testing.T) {

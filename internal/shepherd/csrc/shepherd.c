@@ -328,12 +328,12 @@ void shepherd_main(int socket, int owner)
 			{self.channel.socket >= 0 ? self.owner : -1, POLLIN, 0},
 		};
 		died = wait_for(polled, 3, self.deadline) || died;
+		if (self.status_pipe >= 0) /* first, since what already runs is stopped, and not killed, when its owner is gone */
+			read_status();
 		if (polled[2].revents != 0 || (polled[1].revents != 0 && self.state == STARTING))
 			happen(HANGUP);
 		else if (polled[1].revents != 0)
 			receive();
-		if (self.status_pipe >= 0 && (polled[0].revents != 0 || died))
-			read_status();
 		if (died && self.state != STARTING) {
 			died = false;
 			reap();
