@@ -1671,7 +1671,7 @@ func TestOnlyFork(t *testing.T) {
 // The limit of descriptors may be lowered after they have come: EBADF in man 2 dup.
 func TestDescriptorBeyondTheLimit(t *testing.T) {
 	eachBuild(t, func(t *testing.T, b build) {
-		o := withoutCalls(t, b, denial{Call: unix.SYS_DUP2, Errno: uintptr(unix.EBADF)})
+		o := withoutCalls(t, b, denial{Call: dup2Call, Errno: uintptr(unix.EBADF)})
 		s := o.shepherd()
 		s.request(s.spec("true"))
 		failed := expect[failedEvent](s.peer, eventFailed)

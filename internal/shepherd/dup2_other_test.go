@@ -1,0 +1,8 @@
+//go:build !amd64
+
+package shepherd
+
+import "golang.org/x/sys/unix"
+
+// dup2Call is the system call behind dup2 of the C library: newer architectures have dup3 alone.
+const dup2Call = unix.SYS_DUP3
