@@ -1078,7 +1078,7 @@ func TestHangUp(t *testing.T) {
 
 // However early the owner is gone: what runs is told to stop before it is killed.
 func TestHangUpWhenItHasJustStarted(t *testing.T) {
-	conform(t, func(t *testing.T, o *owner) {
+	conform(t, func(_ *testing.T, o *owner) {
 		for _, unawaited := range []bool{false, true} {
 			s := o.shepherd()
 			spec := s.shell("trap 'echo told; exit' TERM; echo running; while :; do sleep 0.01; done")
