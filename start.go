@@ -74,7 +74,6 @@ func (c *Cmd) start(ctx context.Context, onlyWaits bool) (*Process, error) {
 	if s.run.captured != nil {
 		s.run.captured.start(s.run)
 	}
-	// After the copies, which need no lock before there is anything to stop.
 	r := s.run
 	p := &Process{run: r}
 	if !onlyWaits {

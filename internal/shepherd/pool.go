@@ -49,17 +49,6 @@ func CloseIdle() {
 	idle.former = slices.DeleteFunc(idle.former, func(w *watcher) bool { return w.running == 0 && w.reap(0) })
 }
 
-// Way says how the helper of the present watcher was found: "memory" or a path;
-// empty without a watcher.
-func Way() string {
-	idle.mu.Lock()
-	defer idle.mu.Unlock()
-	if idle.watcher == nil {
-		return ""
-	}
-	return idle.watcher.way
-}
-
 // Start runs a command. It returns when the program has replaced the child, or
 // with the step that failed.
 func Start(ctx context.Context, spec *Spec) (*Running, error) {

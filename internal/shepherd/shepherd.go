@@ -280,16 +280,6 @@ type Running struct {
 // PID is the command's process id.
 func (r *Running) PID() int { return r.pid }
 
-// ShepherdPID is the process id of its shepherd, or zero when the command has ended.
-func (r *Running) ShepherdPID() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.shepherd == nil {
-		return 0
-	}
-	return r.shepherd.pid
-}
-
 // Signal sends a signal to the command's process group.
 func (r *Running) Signal(number syscall.Signal) error {
 	return r.request(signalRequest{Signal: uint32(number)}.append(nil))

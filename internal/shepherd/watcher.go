@@ -19,7 +19,6 @@ type watcher struct {
 	pidfd     int // -1 where the kernel has none
 	reaped    bool
 	null      int    // /dev/null, for commands too: opening it each time would cost them more
-	way       string // how its program was found
 	inherited []byte // what it has from the owner, see inherited
 	running   int    // shepherds that are not idle; the pool's lock guards it
 
@@ -41,7 +40,7 @@ func startWatcher(named string, state []byte) (*watcher, error) {
 	}
 	defer unix.Close(theirs) //nolint:errcheck // the watcher has its own copy
 	w := &watcher{pidfd: -1, null: null, inherited: state, sock: ours}
-	w.way, err = startHelper(named, func(path string) (err error) {
+	_, err = startHelper(named, func(path string) (err error) {
 		// It has a process group of its own, but the owner's session: a command
 		// that is to join the owner's group has to be in it.
 		w.pid, err = syscall.ForkExec(path, []string{helperName}, &syscall.ProcAttr{
