@@ -865,9 +865,21 @@ func TestLeave(t *testing.T) {
 	conform(t, func(t *testing.T, o *owner) {
 		needOrphans(t, o.build)
 		s := o.shepherd()
-		spec := s.shell("true & setsid sleep $M & sleep $M & exec true")
+		// The first of its children is dead and not reaped when it exits: that one is not left.
+		r, w, err := os.Pipe()
+		must(t, err)
+		spec := s.shell("true & echo $!; setsid sleep $M & sleep $M & read word; exec true")
+		spec.Descriptors[0] = int(r.Fd())
 		spec.Leave = true
 		s.start(spec)
+		must(t, r.Close())
+		line, err := s.out.ReadString('\n')
+		must(t, err)
+		dead, err := strconv.Atoi(strings.TrimSpace(line))
+		must(t, err)
+		awaitState(t, dead, "Z")
+		o.awaitSleepers(2)
+		must(t, w.Close())
 		ended := s.endsWith("0")
 		if ended.Left != 2 || ended.Killed != 0 || ended.Reusable != 0 {
 			t.Errorf("%+v", ended)
