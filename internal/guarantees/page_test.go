@@ -1,0 +1,94 @@
+package guarantees_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+const (
+	page  = "../../docs/guarantees.md"
+	first = "<!-- Made by `go test ./internal/guarantees -run Page -update` from the tables of its tests. -->\n"
+	last  = "<!-- End of what is made. -->\n"
+)
+
+var update = flag.Bool("update", false, "write "+page+" instead of comparing it")
+
+// TestPage makes sure that docs/guarantees.md says what TestMatrix tests, and nothing else.
+func TestPage(t *testing.T) {
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, found := strings.Cut(string(text), first)
+	_, after, foundEnd := strings.Cut(rest, last)
+	if !found || !foundEnd {
+		t.Fatalf("%s has no place for the tables", page)
+	}
+	want := before + first + tables() + last + after
+	switch {
+	case want == string(text):
+	case *update:
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		t.Errorf("%s is not what the tests test; `go test ./internal/guarantees -run Page -update` makes it", page)
+	}
+}
+
+func tables() string {
+	var b strings.Builder
+	b.WriteString("\n### What happens\n\n| what happens | layer | the command and all that it has started | what the owner is told |\n|---|---|---|---|\n")
+	for _, e := range events {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", e.name, e.layer, e.becomes(), e.tells())
+	}
+	b.WriteString("\n### To what it happens\n\n| tree | what it is |\n|---|---|\n")
+	for _, tree := range trees {
+		fmt.Fprintf(&b, "| %s | %s |\n", tree.name, tree.about)
+	}
+	b.WriteString("\n### Every cell\n\nThe number is the layer that covers it. ✗ is not covered: the command itself is gone, what it has started is not.\n\n| |")
+	for _, tree := range trees {
+		b.WriteString(" " + tree.name + " |")
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(trees)) + "\n")
+	for _, e := range events {
+		b.WriteString("| " + e.name + " |")
+		for _, tree := range trees {
+			covered := e.layer
+			if e.leaves(&tree) {
+				covered = "✗"
+			}
+			b.WriteString(" " + covered + " |")
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+func (e *event) becomes() string {
+	switch {
+	case e.uncovered:
+		return "the command at once; **what it has started lives on**"
+	case e.goesOn:
+		return "goes on, guarded by its shepherd"
+	case e.graceful:
+		return "stopped"
+	default:
+		return "killed at once"
+	}
+}
+
+func (e *event) tells() string {
+	switch {
+	case e.told != nil:
+		return e.told.text
+	case e.drops:
+		return "nothing: it has asked for nothing"
+	default:
+		return "–"
+	}
+}
