@@ -9,12 +9,13 @@
 #define SWEEP_TIME (10 * MILLISECOND)   /* between looks through a tree that is being cleared */
 #define LATE_WORD (30 * MILLISECOND)    /* until it is said that a command runs, when nobody waits for the word */
 #define STATUS_RUNS 0xffff              /* the wait status of what has neither exited nor been killed */
+#define REAP_BATCH 64                   /* deaths between looks at all else, beside those of the last sweep: a tree can die faster than it is reaped */
 #define STUCK_SWEEPS 200                /* looks without a death between them, then what is left is reported */
 
 enum state { IDLE, STARTING, RUNNING, STOPPING, CLEARING, LEAVING, STATES, GONE };
 
 enum event {
-	START, SIGNAL, STOP, KILL, /* the requests */
+	START, SIGNAL, STOP, KILL, /* the requests, in the protocol's order */
 	HANGUP,   /* the owner is gone, or spoke no protocol of ours */
 	EXECUTED, /* the command runs */
 	REFUSED,  /* a step before exec failed */
@@ -264,16 +265,18 @@ static void happen(enum event event)
 
 /* ---- the loop ---- */
 
-static void reap(void)
+/* True: there may be more. */
+static bool reap(void)
 {
 	pid_t child = 0;
-	while ((child = tree_peek()) > 0) {
+	for (uint32_t i = 0; i < REAP_BATCH + self.sweep.found && (child = tree_peek()) > 0; i++) {
 		if (child == self.command)
 			happen(EXITED);
 		reap_one(child);
 	}
 	if (child < 0)
 		happen(EMPTY);
+	return child > 0;
 }
 
 static void read_status(void)
@@ -290,17 +293,14 @@ static void read_status(void)
 
 static void receive(void)
 {
-	static const enum event events[] = {
-		[REQUEST_START] = START, [REQUEST_SIGNAL] = SIGNAL, [REQUEST_STOP] = STOP, [REQUEST_KILL] = KILL,
-	};
 	const enum received received = channel_receive(&self.channel);
 	if (received == RECEIVED_PART)
 		return;
 	const uint32_t kind = self.channel.request.head.kind;
 	if (received == RECEIVED_HANGUP)
 		happen(HANGUP);
-	else if (received == RECEIVED_REQUEST && kind < sizeof events / sizeof *events)
-		happen(events[kind]);
+	else if (received == RECEIVED_REQUEST && kind <= REQUEST_KILL)
+		happen((enum event)(kind - REQUEST_START));
 	else
 		happen(self.state == IDLE ? HANGUP : START); /* malformed, or meant for a watcher */
 	if (self.state != STARTING) /* then the request is still being used */
@@ -327,17 +327,16 @@ void shepherd_main(int socket, int owner)
 			{self.channel.socket, self.state == STARTING ? 0 : POLLIN, 0},
 			{self.channel.socket >= 0 ? self.owner : -1, POLLIN, 0},
 		};
-		died = wait_for(polled, 3, self.deadline) || died;
+		const bool more = died && self.state != STARTING;
+		died = wait_for(polled, 3, more ? now() : self.deadline) || died;
 		if (self.status_pipe >= 0) /* first, since what already runs is stopped, and not killed, when its owner is gone */
 			read_status();
 		if (polled[2].revents != 0 || (polled[1].revents != 0 && self.state == STARTING))
 			happen(HANGUP);
 		else if (polled[1].revents != 0)
 			receive();
-		if (died && self.state != STARTING) {
-			died = false;
-			reap();
-		}
+		if (died && self.state != STARTING)
+			died = reap();
 		if (self.deadline != 0 && now() >= self.deadline) {
 			self.deadline = 0;
 			happen(DEADLINE);
