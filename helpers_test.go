@@ -161,9 +161,10 @@ var markers atomic.Int64
 // marker returns a number of seconds that no other process sleeps for: in a
 // command line it is found whatever the process does with its session, group,
 // parent, environment or descriptors.
-func marker() string {
-	return fmt.Sprintf("86400.%d%06d", os.Getpid(), markers.Add(1))
-}
+func marker() string { return fmt.Sprintf("%s%06d", markerPrefix(), markers.Add(1)) }
+
+// markerPrefix is what all markers of this process begin with.
+func markerPrefix() string { return fmt.Sprintf("86400.%d", os.Getpid()) }
 
 // marked lists the processes with a marker in their command line, zombies not
 // included: those have none, and are looked for as children.
