@@ -309,9 +309,12 @@ var chaosEnds = []chaosEnd{
 		var out bytes.Buffer
 		o.cmd.Stdout, o.cmd.Stderr = &out, &out
 		o.cmd.MaxOutput = 1 + o.random.Int64N(200_000)
-		return o.endBy(func(*netrunner.Process) error { return nil }, func(state *netrunner.State, err error) error {
-			if !errors.Is(err, netrunner.ErrOutputLimit) || int64(out.Len()) != o.cmd.MaxOutput {
-				return fmt.Errorf("%d bytes, not %d; %v, want ErrOutputLimit", out.Len(), o.cmd.MaxOutput, err)
+		return o.endBy(func(*netrunner.Process) error { return nil }, func(_ *netrunner.State, err error) error {
+			if !errors.Is(err, netrunner.ErrOutputLimit) {
+				return fmt.Errorf("ended with %w, want ErrOutputLimit", err)
+			}
+			if int64(out.Len()) != o.cmd.MaxOutput {
+				return fmt.Errorf("%d bytes, not %d", out.Len(), o.cmd.MaxOutput)
 			}
 			return nil
 		})
