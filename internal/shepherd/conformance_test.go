@@ -1656,8 +1656,8 @@ func TestOldKernel(t *testing.T) {
 			denial{Call: unix.SYS_PIDFD_OPEN, Errno: uintptr(unix.ENOSYS)})
 		s := o.shepherd()
 		s.goesOn()
-		if now := descriptorsOf(t, o.pid); now != 4 {
-			t.Errorf("the watcher has %d descriptors, not 0, 1, 2 and its socket", now)
+		if now := descriptorsOf(t, o.pid); now != 5 {
+			t.Errorf("the watcher has %d descriptors, not 0, 1, 2, its socket and the list of its children", now)
 		}
 		s.start(s.shell(trees[3].script))
 		s.says("running")

@@ -69,10 +69,8 @@ enum received channel_receive(struct channel *channel)
 		struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1,
 			.msg_control = &control, .msg_controllen = sizeof control};
 		const ssize_t got = recvmsg(channel->socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-		if (got < 0 && errno == EAGAIN)
-			return RECEIVED_PART;
 		if (got <= 0)
-			return RECEIVED_HANGUP;
+			return got < 0 && errno == EAGAIN ? RECEIVED_PART : RECEIVED_HANGUP;
 		keep_descriptors(channel, &message);
 		channel->have += (uint32_t)got;
 	}

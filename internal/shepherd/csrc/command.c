@@ -117,9 +117,7 @@ pid_t command_fork(const struct channel *channel, int *status_pipe, int *pidfd)
 	child.vector = child.small;
 	if (child.size > sizeof child.small)
 		child.vector = mmap(NULL, child.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (child.vector == MAP_FAILED)
-		return -1;
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
+	if (child.vector == MAP_FAILED || pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
 		return -1;
 	child.status_pipe = ends[1];
 	char *top = child.stack + sizeof child.stack;

@@ -55,11 +55,12 @@ bool wait_for(struct pollfd *descriptors, nfds_t count, uint64_t deadline)
 	}
 	/* SIGCHLD gets through here and nowhere else, so that no death is missed between a look and the wait. */
 	const signal_mask mask = ~((signal_mask)1 << (SIGCHLD - 1));
-	if (syscall(SYS_ppoll, descriptors, count, deadline != 0 ? &left : NULL, &mask, sizeof mask) <= 0) {
-		for (nfds_t i = 0; i < count; i++)
-			descriptors[i].revents = 0;
-	}
-	const bool died = child_died != 0;
+	const long ready = syscall(SYS_ppoll, descriptors, count, deadline != 0 ? &left : NULL, &mask, sizeof mask);
+	/* More descriptors than somebody's prlimit leaves us: who cannot wait cannot guard, and ends as if the owner had gone. */
+	const bool refused = ready < 0 && errno == EINVAL;
+	for (nfds_t i = 0; ready <= 0 && i < count; i++)
+		descriptors[i].revents = refused ? POLLHUP : 0;
+	const bool died = child_died != 0 || refused;
 	child_died = 0;
 	return died;
 }

@@ -316,6 +316,7 @@ void shepherd_main(int socket, int owner)
 	self.status_pipe = -1;
 	self.deadline = now() + IDLE_TIME;
 	set_name("netrunner: shepherd");
+	tree_open();
 	/* A group of its own, so that nothing sent to the owner's or the command's reaches it. */
 	if (setpgid(0, 0) != 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) != 0 ||
 	    !channel_send(&self.channel, &ready, sizeof ready, EVENT_READY, -1))

@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -70,6 +69,8 @@ struct sweep {
 	uint32_t pids[8];       /* the first of them */
 };
 
+/* To be called first, in each process. */
+void tree_open(void);
 /*
  * Sends a signal (0: none) to every child that is not spared (NULL: all), dead
  * ones that are not yet reaped included; SIGKILL also to the group that it leads.

@@ -6,12 +6,22 @@
  */
 #include "shepherd.h"
 
+static int list = -1; /* /proc/thread-self/children, or -1 */
+
 struct children {
-	int list; /* /proc/thread-self/children, or -1 */
 	pid_t last;
 	ssize_t at, have;
 	char text[1024];
 };
+
+/* Once and for all: a sweep must not depend on a descriptor that may be had no more (EMFILE, ENFILE). */
+void tree_open(void)
+{
+	if (list >= 0)
+		(void)close(list); /* of the process that forked this one */
+	/* This process has one thread, so the list of the thread is the whole list (man 5 proc). */
+	list = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+}
 
 static bool is_child(pid_t pid)
 {
@@ -22,14 +32,12 @@ static bool is_child(pid_t pid)
 /* The next child, 0 after the last. */
 static pid_t next(struct children *children)
 {
-	for (pid_t pid = 0; children->list >= 0;) {
+	for (pid_t pid = 0; list >= 0;) {
 		if (children->at == children->have) {
 			children->at = 0;
-			children->have = read(children->list, children->text, sizeof children->text);
-			if (children->have <= 0) {
-				(void)close(children->list);
+			children->have = read(list, children->text, sizeof children->text);
+			if (children->have <= 0)
 				return 0;
-			}
 		}
 		const char c = children->text[children->at++];
 		if (c >= '0' && c <= '9') {
@@ -37,8 +45,8 @@ static pid_t next(struct children *children)
 		} else if (pid > 0 && is_child(pid)) {
 			return pid;
 		} else if (pid > 0) { /* this /proc is of another PID namespace: its numbers are not ours */
-			(void)close(children->list);
-			children->list = -1;
+			(void)close(list);
+			list = -1;
 		}
 	}
 	/* Without a list, each pid there can be is asked for. */
@@ -51,9 +59,9 @@ static pid_t next(struct children *children)
 
 void tree_signal(struct sweep *sweep, int number, bool (*spare)(pid_t child))
 {
-	/* This process has one thread, so the list of the thread is the whole list (man 5 proc). */
-	struct children children = {.list = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC)};
+	struct children children = {0, 0, 0, ""};
 	memset(sweep, 0, sizeof *sweep);
+	(void)lseek(list, 0, SEEK_SET);
 	for (pid_t child = next(&children); child != 0; child = next(&children)) {
 		if (spare != NULL && spare(child))
 			continue;
@@ -72,7 +80,5 @@ pid_t tree_peek(void)
 {
 	siginfo_t info;
 	memset(&info, 0, sizeof info);
-	if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) != 0)
-		return -1;
-	return info.si_pid;
+	return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) != 0 ? -1 : info.si_pid;
 }

@@ -30,7 +30,7 @@ static void flip_shepherd(pid_t child)
 /* Closes what the owner had open for others: a watcher that kept a pipe would keep its reader waiting. */
 static void close_inherited(unsigned int first)
 {
-	if (syscall(SYS_close_range, first, UINT_MAX, 0) == 0)
+	if (syscall(SYS_close_range, first, ~0u, 0) == 0)
 		return;
 	/* Before Linux 5.9, or where a seccomp filter does not know the call. */
 	struct rlimit limit = {65536, 65536};
@@ -126,6 +126,7 @@ void watcher_main(int socket)
 		return;
 	/* The hang-up is what counts; the pidfd says the same when a copy of the owner's end has leaked elsewhere. */
 	self.owner = (int)syscall(SYS_pidfd_open, getppid(), 0); /* -1 where the kernel has none */
+	tree_open();
 	while (self.channel.socket >= 0 || self.orphans || guarded()) {
 		struct pollfd polled[] = {
 			{self.channel.socket, POLLIN, 0},
