@@ -658,8 +658,8 @@ func TestRequestsOneAfterTheOther(t *testing.T) {
 		frames = signalRequest{Signal: uint32(syscall.SIGWINCH)}.append(frames)
 		frames = stopRequest{}.append(frames)
 		frames = stopRequest{}.append(frames)
-		s.send(frames)
 		awaitGone := watchExit(t, pid)
+		s.send(frames)
 		s.endsWith("SIGTERM")
 		awaitGone()
 		// What comes when nothing runs any more is not for the next command.
