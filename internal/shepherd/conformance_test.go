@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 // These tests speak the protocol with a real helper and look at what becomes of
@@ -1636,7 +1638,7 @@ func TestStartedByHand(t *testing.T) {
 }
 
 // withoutCalls starts a watcher for which these system calls fail.
-func withoutCalls(t *testing.T, b build, denials ...denial) *owner {
+func withoutCalls(t *testing.T, b build, denials ...proctest.Denial) *owner {
 	t.Helper()
 	if b.emulated {
 		t.Skip("the filter is for the helper's calls, not for those of qemu")
@@ -1654,8 +1656,8 @@ func withoutCalls(t *testing.T, b build, denials ...denial) *owner {
 func TestOldKernel(t *testing.T) {
 	eachBuild(t, func(t *testing.T, b build) {
 		o := withoutCalls(t, b,
-			denial{Call: unix.SYS_CLOSE_RANGE, Errno: uintptr(unix.ENOSYS)},
-			denial{Call: unix.SYS_PIDFD_OPEN, Errno: uintptr(unix.ENOSYS)})
+			proctest.Denial{Call: unix.SYS_CLOSE_RANGE, Errno: unix.ENOSYS},
+			proctest.Denial{Call: unix.SYS_PIDFD_OPEN, Errno: unix.ENOSYS})
 		s := o.shepherd()
 		s.goesOn()
 		if now := descriptorsOf(t, o.pid); now != 5 {
@@ -1670,7 +1672,7 @@ func TestOldKernel(t *testing.T) {
 // An emulator may know fork and threads, and nothing between them.
 func TestOnlyFork(t *testing.T) {
 	eachBuild(t, func(t *testing.T, b build) {
-		o := withoutCalls(t, b, denial{Call: unix.SYS_CLONE, Has: unix.CLONE_PIDFD, Errno: uintptr(unix.EINVAL)})
+		o := withoutCalls(t, b, proctest.Denial{Call: unix.SYS_CLONE, Has: unix.CLONE_PIDFD, Errno: unix.EINVAL})
 		s := o.shepherd()
 		s.goesOn()
 		if len(s.pidfds) != 0 {
@@ -1685,7 +1687,7 @@ func TestOnlyFork(t *testing.T) {
 // The limit of descriptors may be lowered after they have come: EBADF in man 2 dup.
 func TestDescriptorBeyondTheLimit(t *testing.T) {
 	eachBuild(t, func(t *testing.T, b build) {
-		o := withoutCalls(t, b, denial{Call: dup2Call, Errno: uintptr(unix.EBADF)})
+		o := withoutCalls(t, b, proctest.Denial{Call: dup2Call, Errno: unix.EBADF})
 		s := o.shepherd()
 		s.request(s.spec("true"))
 		failed := expect[failedEvent](s.peer, eventFailed)
@@ -1698,12 +1700,12 @@ func TestDescriptorBeyondTheLimit(t *testing.T) {
 // Where it can't keep its promise, the watcher does nothing at all.
 func TestNoPromiseWithoutItsMeans(t *testing.T) {
 	for _, test := range []struct {
-		name string
-		denial
+		name   string
+		denial proctest.Denial
 		status int
 	}{
-		{"no subreaper", denial{Call: unix.SYS_PRCTL, Is: unix.PR_SET_CHILD_SUBREAPER, Errno: uintptr(unix.EINVAL)}, 0},
-		{"no root directory", denial{Call: unix.SYS_CHDIR, Errno: uintptr(unix.EACCES)}, 125},
+		{"no subreaper", proctest.Denial{Call: unix.SYS_PRCTL, Is: unix.PR_SET_CHILD_SUBREAPER, Errno: unix.EINVAL}, 0},
+		{"no root directory", proctest.Denial{Call: unix.SYS_CHDIR, Errno: unix.EACCES}, 125},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			eachBuild(t, func(t *testing.T, b build) {

@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 // The test binary is also each of the programs that the tests need and that no
@@ -65,17 +67,10 @@ func ownUntilKilled() {
 	_ = watcher.Wait()
 }
 
-// denial is a system call that fails, unless its first argument is another than
-// it says.
-type denial struct {
-	Call, Errno uintptr
-	Is, Has     uint32 // the argument's value, or bits that it has; zero is any
-}
-
 const denialVariable = "NETRUNNER_TEST_DENY"
 
 // denying is the environment of the program that runs another without these calls.
-func denying(denials ...denial) []string {
+func denying(denials ...proctest.Denial) []string {
 	text, err := json.Marshal(denials)
 	if err != nil {
 		panic(err)
@@ -84,40 +79,11 @@ func denying(denials ...denial) []string {
 }
 
 func execWithoutCalls() {
-	var denials []denial
+	var denials []proctest.Denial
 	if err := json.Unmarshal([]byte(os.Getenv(denialVariable)), &denials); err != nil {
 		fail(err)
 	}
-	// See struct seccomp_data: the call's number, and the lower half of its first argument.
-	const number, argument = 0, 16
-	load := func(offset uint32) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
-	}
-	var filter []unix.SockFilter
-	for _, d := range denials {
-		test := unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, Jf: 1} // any: it is at least zero
-		switch {
-		case d.Is != 0:
-			test = unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: d.Is, Jf: 1}
-		case d.Has != 0:
-			test = unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: d.Has, Jf: 1}
-		}
-		filter = append(filter,
-			load(number),
-			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(d.Call), Jf: 3},
-			load(argument),
-			test,
-			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0x00050000 | uint32(d.Errno)}) // SECCOMP_RET_ERRNO
-	}
-	filter = append(filter, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0x7fff0000}) // SECCOMP_RET_ALLOW
-	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		fail(err)
-	}
-	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0); err != nil {
-		fail(err)
-	}
-	fail(unix.Exec(os.Args[1], os.Args[1:], os.Environ()))
+	fail(proctest.ExecWithout(denials, os.Args[1:]))
 }
 
 // holdDescriptorsInTheAir sends descriptors that nobody receives: as many as a
