@@ -99,23 +99,35 @@ func TestInsideContainers(t *testing.T) {
 }
 
 // Where nothing may be executed that a program has brought with it, the error
-// names every attempt, and there is a way out: install the helper.
+// names every attempt and its cause, and there is a way out: install the helper.
 func TestNoPlaceForTheHelper(t *testing.T) {
 	box := newBox(t)
-	nowhere := container{"", slices.Concat(noexecMemory("2"), readOnlyRoot, nobodysHome)}
-	t.Run("refused", func(t *testing.T) {
-		owner := box.start(t, nowhere)
-		line := owner.line(t)
-		for _, part := range []string{"refused", "installed file", "/usr/libexec/netrunner/shepherd", "memory", "memfd_create", "cache file", "/nonexistent"} {
-			if !strings.Contains(line, part) {
-				t.Errorf("%q does not say %q", line, part)
+	mounted := func(options string) []string {
+		return []string{"unshare", "--mount", "sh", "-c", "mount -t tmpfs -o " + options + ` tmpfs "$HOME" && exec "$@"`, "sh"}
+	}
+	for _, test := range []struct {
+		name   string
+		prefix []string
+		cause  string // of the last attempt
+	}{
+		{"read-only", slices.Concat(readOnlyRoot, nobodysHome), "/nonexistent"},
+		{"no space left", mounted("size=8k"), "no space left on device"},
+		{"noexec", mounted("noexec"), "permission denied"},
+		{"no home", []string{"env", "-u", "XDG_CACHE_HOME", "-u", "HOME"}, "$HOME"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			nowhere := slices.Concat(noexecMemory("2"), test.prefix)
+			line := box.start(t, container{"", nowhere}).line(t)
+			for _, part := range []string{
+				"refused", "installed file", shepherd.InstalledPath, "memory", "memfd_create", "cache file", test.cause,
+			} {
+				if !strings.Contains(line, part) {
+					t.Errorf("%q does not say %q", line, part)
+				}
 			}
-		}
-	})
-	t.Run("installed", func(t *testing.T) {
-		owner := box.start(t, container{"", append(nowhere.prefix, "env", "NETRUNNER_HELPER=$BOX/shepherd")})
-		owner.says(t, "hello")
-	})
+			box.start(t, container{"", append(nowhere, "env", shepherd.HelperVariable+"=$BOX/shepherd")}).says(t, "hello")
+		})
+	}
 }
 
 // box is a directory that every user may read, with what runs in containers.
@@ -143,12 +155,12 @@ func newBox(t *testing.T) box {
 	dir, err := os.MkdirTemp("", "netrunner-box-")
 	check(t, err)
 	t.Cleanup(func() { check(t, os.RemoveAll(dir)) })
-	check(t, os.Chmod(dir, 0o755)) //nolint:gosec // it is for others
+	check(t, os.Chmod(dir, 0o755))
 	self, err := os.Executable()
 	check(t, err)
 	binary, err := os.ReadFile(self)
 	check(t, err)
-	check(t, os.WriteFile(filepath.Join(dir, "test"), binary, 0o755)) //nolint:gosec // it is a program
+	check(t, os.WriteFile(filepath.Join(dir, "test"), binary, 0o755))
 	helper := helperCommand(t, "install-helper", filepath.Join(dir, "shepherd"))
 	check(t, helper.Run(testContext(t)))
 	return box{dir}

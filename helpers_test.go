@@ -51,7 +51,8 @@ func helperCommand(t testing.TB, name string, args ...string) *netrunner.Cmd {
 		t.Fatal(err)
 	}
 	cmd := netrunner.Command(self, args...)
-	cmd.Env = append(os.Environ(), helperVariable+"="+name)
+	// The race detector would wait a second at the exit for races still to be reported.
+	cmd.Env = append(os.Environ(), helperVariable+"="+name, "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 
