@@ -4,6 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -36,6 +38,39 @@ func TestPage(t *testing.T) {
 		}
 	default:
 		t.Errorf("%s is not what the tests test; `go test ./internal/guarantees -run Page -update` makes it", page)
+	}
+}
+
+// TestNamedTests makes sure that every test which the page names exists.
+func TestNamedTests(t *testing.T) {
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	declared := map[string]bool{}
+	for _, pattern := range []string{"../../*_test.go", "../*/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			source, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, match := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(source, -1) {
+				declared[string(match[1])] = true
+			}
+		}
+	}
+	named := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(text, -1)
+	if len(named) == 0 {
+		t.Error("the page names no test")
+	}
+	for _, match := range named {
+		if name := string(match[1]); !declared[name] {
+			t.Errorf("there is no test %s", name)
+		}
 	}
 }
 
