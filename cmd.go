@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,6 +94,18 @@ type Cmd struct {
 	// without limit.
 	MaxOutput int64
 
+	// MaxLine is how long a line of [Cmd.Lines] may be, in bytes. Zero means
+	// DefaultMaxLine.
+	MaxLine int
+
+	// PipeSize is how many bytes a pipe between the command and its owner holds
+	// before the writer waits: a large one means fewer switches between the two.
+	// The kernel rounds it up to a power of two pages, and gives an unprivileged
+	// user no more than /proc/sys/fs/pipe-max-size (F_SETPIPE_SZ in man 2 fcntl);
+	// one that can't be had that large is as large as it can be. Zero means the
+	// kernel's choice, 64 KiB.
+	PipeSize int
+
 	// Leftovers says what becomes of what the command leaves behind.
 	Leftovers Leftovers
 
@@ -116,6 +129,28 @@ func (pipe) Write([]byte) (int, error) { return 0, errPipe }
 // Pipe as [Cmd.Stdin], [Cmd.Stdout] or [Cmd.Stderr] asks for a pipe to the
 // owner, whose end is [Process.Stdin], [Process.Stdout] or [Process.Stderr].
 var Pipe pipe
+
+// Input as [Cmd.Stdin] feeds the command what a sequence yields. The sequence is
+// ranged over each time the command is started, and left when the command reads
+// no more.
+type Input iter.Seq[[]byte]
+
+var errInput = errors.New("netrunner.Input is for Cmd.Stdin alone")
+
+// Read only makes it an io.Reader. It always fails.
+func (Input) Read([]byte) (int, error) { return 0, errInput }
+
+// WriteTo writes all that the sequence yields.
+func (in Input) WriteTo(w io.Writer) (written int64, err error) {
+	for data := range in {
+		n, err := w.Write(data)
+		written += int64(n)
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
 
 // Command returns a template for a program with arguments. A name without a
 // slash is looked for in PATH; a program that would be found in the current

@@ -199,6 +199,9 @@ func (r *run) allow(n int) int {
 	return int(max(before, 0))
 }
 
+// exceeded reports whether the command has written more than it may.
+func (r *run) exceeded() bool { return r.limit > 0 && r.remaining.Load() < 0 }
+
 func (r *run) limitError() error { return limitError{r.limit} }
 
 func (r *run) copied(err error) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -146,6 +147,10 @@ func (c *Cmd) check() error {
 		return refuse("KillTimeout", errNegative)
 	case c.MaxOutput < 0:
 		return refuse("MaxOutput", errNegative)
+	case c.MaxLine < 0:
+		return refuse("MaxLine", errNegative)
+	case c.PipeSize < 0:
+		return refuse("PipeSize", errNegative)
 	case c.StopSignal < 0 || c.StopSignal > maxSignal:
 		return refuse("StopSignal", errNoSignal)
 	case c.Leftovers != KillLeftovers && c.Leftovers != LeaveLeftovers:
@@ -279,7 +284,23 @@ func (s *starting) rawPipe(field string, ours, theirs int) (end, fd int, err err
 		_ = unix.Close(ends[ours])
 		return -1, -1, s.cmd.startError("pipe", field, err)
 	}
+	if size := s.cmd.PipeSize; size > 0 {
+		resizePipe(ends[ours], size)
+	}
 	return ends[ours], ends[theirs], nil
+}
+
+// resizePipe makes a pipe hold so many bytes, or as many as this user may have.
+func resizePipe(pipe, size int) {
+	size = min(size, math.MaxInt32)
+	if _, err := unix.FcntlInt(uintptr(pipe), unix.F_SETPIPE_SZ, size); err != unix.EPERM {
+		return
+	}
+	text, _ := os.ReadFile("/proc/sys/fs/pipe-max-size")
+	if most, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && most < size {
+		// It fails when the user's pipes are too many already (pipe-user-pages-soft).
+		_, _ = unix.FcntlInt(uintptr(pipe), unix.F_SETPIPE_SZ, most)
+	}
 }
 
 func (s *starting) stdin() (int, error) {
@@ -351,7 +372,12 @@ func (s *starting) output(w io.Writer, field string, bytes *atomic.Int64, out **
 		w = io.Discard
 	}
 	from := *out
-	s.copies = append(s.copies, func() { r.copies.Go(func() { r.copied(from.copyTo(w)) }) })
+	s.copies = append(s.copies, func() {
+		r.copies.Go(func() {
+			defer from.file.Close() //nolint:errcheck // when w has failed, the command finds its pipe closed, as in os/exec
+			r.copied(from.copyTo(w, func(int64) {}))
+		})
+	})
 	return fd, nil
 }
 

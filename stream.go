@@ -68,22 +68,27 @@ func readOnce(fd uintptr, b []byte) (n int, err error) {
 }
 
 // copyTo writes all that comes to w, and stops the command when it is too much.
-// When w fails, the command finds its pipe closed, as in os/exec. It holds a
-// buffer only while there is something in it: a thousand silent commands have none.
-func (o *outlet) copyTo(w io.Writer) error {
-	defer o.file.Close() //nolint:errcheck // it was only read
+// It counts what it has written. It holds a buffer only while there is something
+// in it: a thousand silent commands have none. Where the kernel can move the
+// data by itself, it does.
+func (o *outlet) copyTo(w io.Writer, count func(n int64)) error {
+	if to := kernelTarget(w); to != nil && o.run.limit == 0 {
+		if done, err := o.spliceTo(to, count); done {
+			return err
+		}
+	}
 	raw, err := o.file.SyscallConn()
 	if err != nil {
 		return err
 	}
 	for {
-		if more, err := o.copyOnce(raw, w); !more {
+		if more, err := o.copyOnce(raw, w, count); !more {
 			return err
 		}
 	}
 }
 
-func (o *outlet) copyOnce(raw syscall.RawConn, w io.Writer) (more bool, err error) {
+func (o *outlet) copyOnce(raw syscall.RawConn, w io.Writer, count func(n int64)) (more bool, err error) {
 	var buffer *[copySize]byte
 	var n int
 	waitErr := raw.Read(func(fd uintptr) bool {
@@ -97,7 +102,7 @@ func (o *outlet) copyOnce(raw syscall.RawConn, w io.Writer) (more bool, err erro
 	})
 	if buffer == nil {
 		if !errors.Is(waitErr, os.ErrDeadlineExceeded) || !o.ended.Load() {
-			return false, waitErr
+			return false, o.closedError(waitErr)
 		}
 		buffer = copyBuffers.Get().(*[copySize]byte)
 		n, err = o.readRest(buffer[:])
@@ -115,10 +120,19 @@ func (o *outlet) copyOnce(raw syscall.RawConn, w io.Writer) (more bool, err erro
 		return true, nil
 	}
 	written, err := w.Write(buffer[:allowed])
+	count(int64(written))
 	if err == nil && written < allowed {
 		err = io.ErrShortWrite
 	}
 	return err == nil, err
+}
+
+// closedError returns os.ErrClosed where a raw connection has another word for it.
+func (o *outlet) closedError(err error) error {
+	if _, closed := o.file.Read(nil); closed != nil {
+		return closed
+	}
+	return err
 }
 
 func (o *outlet) count(n int) {
@@ -139,19 +153,43 @@ func (i *inlet) write(b []byte) (int, error) {
 	return n, err
 }
 
+// Write is write, for io.WriterTo.
+func (i *inlet) Write(b []byte) (int, error) {
+	n, err := i.write(b)
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed) {
+		err = errUnwanted
+	}
+	return n, err
+}
+
+// errUnwanted says that the command takes no more input.
+var errUnwanted = errors.New("the command reads no more")
+
 // copyFrom feeds the command until r ends. A command that does not want it all
 // is no error; a reader that fails is.
 func (i *inlet) copyFrom(r io.Reader) error {
 	defer i.file.Close() //nolint:errcheck // a pipe has nothing left to say
+	err := i.copyAll(r)
+	if errors.Is(err, errUnwanted) {
+		return nil
+	}
+	return err
+}
+
+func (i *inlet) copyAll(r io.Reader) error {
+	switch r := r.(type) {
+	case *PipeReader: // of another command: from pipe to pipe, in the kernel
+		return r.feed(i)
+	case io.WriterTo:
+		_, err := r.WriteTo(i)
+		return err
+	}
 	buffer := copyBuffers.Get().(*[copySize]byte)
 	defer copyBuffers.Put(buffer)
 	for {
 		n, err := r.Read(buffer[:])
 		if n > 0 {
-			if _, err := i.write(buffer[:n]); err != nil {
-				if errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed) {
-					return nil
-				}
+			if _, err := i.Write(buffer[:n]); err != nil {
 				return err
 			}
 		}
@@ -183,6 +221,36 @@ func (r *PipeReader) Read(b []byte) (int, error) {
 		return allowed, r.out.run.limitError()
 	}
 	return n, err
+}
+
+// WriteTo writes all that comes to w until the command's output is at its end;
+// [io.Copy] calls it. From the pipe to a file, a TCP or Unix connection, or
+// another pipe, the kernel moves the data, and it never passes through this
+// process (man 2 splice).
+func (r *PipeReader) WriteTo(w io.Writer) (written int64, err error) {
+	if r.out == nil {
+		return 0, notPiped(r.field)
+	}
+	err = r.out.copyTo(w, func(n int64) { written += n })
+	if err == nil && r.out.run.exceeded() {
+		err = r.out.run.limitError()
+	}
+	return written, err
+}
+
+// feed gives all that comes to another command.
+func (r *PipeReader) feed(to *inlet) error {
+	if r.out == nil {
+		return notPiped(r.field)
+	}
+	err := r.out.copyTo(to.file, func(n int64) {
+		to.run.counters.writes.Add(1)
+		to.run.counters.bytesIn.Add(n)
+	})
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed) {
+		return errUnwanted
+	}
+	return err
 }
 
 // Close closes the pipe: what the command writes from here on fails with EPIPE.
