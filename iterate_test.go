@@ -120,29 +120,34 @@ func TestALoopThatIsLeftEarly(t *testing.T) {
 		loop func()
 	}{
 		{"break", func() {
-			for range cmd.Lines(t.Context()) {
+			for _, err := range cmd.Lines(t.Context()) {
+				check(t, err)
 				break
 			}
 		}},
 		{"return", func() {
-			for range cmd.Chunks(t.Context()) {
+			for _, err := range cmd.Chunks(t.Context()) {
+				check(t, err)
 				return
 			}
 		}},
 		{"panic", func() {
 			defer func() { _ = recover() }()
-			for range cmd.Lines(t.Context()) {
+			for _, err := range cmd.Lines(t.Context()) {
+				check(t, err)
 				panic("on purpose")
 			}
 		}},
 		{"break, from both", func() {
-			for range cmd.OutputLines(t.Context(), netrunner.Stdout|netrunner.Stderr) {
+			for _, err := range cmd.OutputLines(t.Context(), netrunner.Stdout|netrunner.Stderr) {
+				check(t, err)
 				break
 			}
 		}},
 		{"panic, from both", func() {
 			defer func() { _ = recover() }()
-			for range cmd.OutputChunks(t.Context(), netrunner.Stdout|netrunner.Stderr) {
+			for _, err := range cmd.OutputChunks(t.Context(), netrunner.Stdout|netrunner.Stderr) {
+				check(t, err)
 				panic("on purpose")
 			}
 		}},
@@ -150,7 +155,8 @@ func TestALoopThatIsLeftEarly(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				for range cmd.Lines(t.Context()) {
+				for _, err := range cmd.Lines(t.Context()) {
+					check(t, err)
 					runtime.Goexit()
 				}
 			}()
