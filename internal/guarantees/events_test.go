@@ -36,6 +36,7 @@ func (e *event) leaves(t *tree) bool { return e.uncovered && t.script != "" }
 const (
 	howItEnded  = "how it ended"
 	outputLimit = "more output than `MaxOutput`"
+	loopLeft    = "the loop over its lines is left early"
 )
 
 // killed sends SIGKILL to all of them, in this order and without a pause.
@@ -103,6 +104,10 @@ var events = []event{
 	{
 		name: "`Process.Kill`", layer: "1", plain: true, inside: func(o *owned) { say(o.Kill()) },
 		told: toldExit(howItEnded, func(s *netrunner.State) bool { return s.Signal() == unix.SIGKILL }),
+	},
+	{
+		name: loopLeft, layer: "1", graceful: true, inside: func(o *owned) { say(o.Stop()) },
+		told: &told{"nothing: all of it is gone when the loop is left", func(err error) bool { return err == nil }},
 	},
 	{name: "the handle is leaked, and collected", layer: "3", graceful: true, plain: true, drops: true, inside: func(o *owned) { o.drop() }},
 

@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -69,6 +71,13 @@ func (o *owned) start() error {
 	if o.order.Event == outputLimit {
 		cmd.MaxOutput = commandLimit
 	}
+	if o.order.Event == loopLeft {
+		cmd.Stdout = nil
+		cmd.Args[2] = "echo $$\n" + cmd.Args[2]
+		loop, err := enter(cmd.Lines(ctx))
+		o.command = loop
+		return err
+	}
 	p, err := cmd.Start(ctx)
 	o.command = guarded{p}
 	return err
@@ -78,6 +87,27 @@ type guarded struct{ *netrunner.Process }
 
 func (g guarded) Stop() error { return g.Process.Stop(context.Background()) }
 func (g guarded) Wait() error { _, err := g.Process.Wait(); return err }
+
+// looped is a command that the owner knows by its lines alone. The first is its pid.
+type looped struct {
+	pid   int
+	leave func()
+}
+
+func enter(lines iter.Seq2[[]byte, error]) (looped, error) {
+	next, leave := iter.Pull2(lines)
+	line, err, _ := next() //nolint:revive // the error is the second of what the loop yields
+	if err != nil {
+		return looped{}, err
+	}
+	pid, err := strconv.Atoi(string(line))
+	return looped{pid, leave}, err
+}
+
+func (l looped) PID() int    { return l.pid }
+func (l looped) Stop() error { l.leave(); return nil }
+func (l looped) Kill() error { return errors.ErrUnsupported }
+func (l looped) Wait() error { return nil } // the loop's end is the command's
 
 type plain struct{ *exec.Cmd }
 
