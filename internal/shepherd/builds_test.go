@@ -159,15 +159,10 @@ func answers(argv []string) bool {
 	return n > 0
 }
 
-// needOrphans skips a test of what becomes of orphans.
-func needOrphans(t *testing.T, b build) {
-	t.Helper()
-	if b.noOrphans != "" {
-		t.Skip(b.noOrphans)
-	}
-}
-
-// conform runs a test with every helper, each with a watcher of its own.
+// conform runs a test with every helper, each with a watcher of its own. The test
+// speaks the protocol with a real helper and looks at what becomes of its
+// processes from outside, in /proc. It ends with the owner's hang-up, after which
+// nothing may be left: see owner.leaveNothing.
 func conform(t *testing.T, test func(t *testing.T, o *owner)) {
 	t.Helper()
 	eachBuild(t, func(t *testing.T, b build) { test(t, startOwner(t, b, nil)) })

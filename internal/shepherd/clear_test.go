@@ -1,0 +1,219 @@
+package shepherd
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a command leaves behind is killed, or reported.
+
+// trees are the shapes that what a command starts can have. Each says "running"
+// and has some `sleep` of its own.
+var trees = []struct {
+	name, script string
+	sleepers     int
+}{
+	{"child", "sleep $M & echo running; wait", 1},
+	{"ignoring SIGTERM", "trap '' TERM HUP INT; sleep $M & echo running; while :; do wait; done", 1},
+	{"new session", "setsid sleep $M & echo running; wait", 1},
+	{"daemon", "(setsid sh -c 'cd /; sleep $M & ' </dev/null >/dev/null 2>&1 & ); echo running; sleep $M & wait", 2},
+	{"daemon without environment", "(setsid env -i sh -c \"cd /; sleep $M &\" </dev/null >/dev/null 2>&1 & ); echo running; sleep $M & wait", 2},
+	{"nohup", "nohup sleep $M >/dev/null 2>&1 & echo running; wait", 1},
+	{"stopped", "sh -c 'kill -STOP $$' $M & setsid sh -c 'kill -STOP $$' $M & sleep $M & echo running; wait", 1},
+	{"many", "for i in 1 2 3 4 5 6 7 8 9 10; do setsid sleep $M & sleep $M & done; echo running; wait", 20},
+}
+
+func TestKillEveryTree(t *testing.T) {
+	conform(t, func(t *testing.T, o *owner) {
+		needOrphans(t, o.build)
+		s := o.shepherd()
+		for _, tree := range trees {
+			t.Run(tree.name, func(t *testing.T) {
+				s.in(t)
+				s.start(s.shell(tree.script))
+				s.says("running")
+				o.awaitSleepers(tree.sleepers)
+				s.send(killRequest{}.append(nil))
+				ended := s.endsWith("SIGKILL")
+				if int(ended.Killed) < tree.sleepers || ended.Left != 0 || ended.Reusable != 1 {
+					t.Errorf("%+v", ended)
+				}
+				if left := o.sleepers(); len(left) != 0 {
+					t.Errorf("%v are left", left)
+				}
+			})
+		}
+		s.in(t)
+		s.goesOn()
+	})
+}
+
+func TestExitClearsEveryTree(t *testing.T) {
+	conform(t, func(t *testing.T, o *owner) {
+		needOrphans(t, o.build)
+		s := o.shepherd()
+		for _, tree := range trees {
+			t.Run(tree.name, func(t *testing.T) {
+				s.in(t)
+				// Instead of waiting for its children, the command waits for a word and exits.
+				r, w, err := os.Pipe()
+				must(t, err)
+				script := regexp.MustCompile(`wait$|while :; do wait; done$`).ReplaceAllString(tree.script, "read word; exit 5")
+				spec := s.shell(script)
+				spec.Descriptors[0] = int(r.Fd())
+				s.start(spec)
+				must(t, r.Close())
+				s.says("running")
+				o.awaitSleepers(tree.sleepers)
+				must(t, w.Close())
+				ended := s.endsWith("5")
+				if int(ended.Killed) < tree.sleepers || ended.Left != 0 || ended.Reusable != 1 {
+					t.Errorf("%+v", ended)
+				}
+				if left := o.sleepers(); len(left) != 0 {
+					t.Errorf("%v are left", left)
+				}
+			})
+		}
+	})
+}
+
+// Chains of processes, each of which lives only until it has forked the next:
+// four in the command's group, four in sessions of their own.
+func TestFasterThanItIsKilled(t *testing.T) {
+	conform(t, func(t *testing.T, o *owner) {
+		needOrphans(t, o.build)
+		s := o.shepherd()
+		chain := "f() { f & }; f"
+		s.start(s.shell("for i in 1 2 3 4; do (" + chain + ") & setsid sh -c '" + chain + "' & done; echo running; sleep 0.2; exit 6"))
+		s.says("running")
+		if ended := s.endsWith("6"); ended.Left != 0 || ended.Killed == 0 {
+			t.Errorf("%+v", ended)
+		}
+		s.goesOn()
+	})
+}
+
+// A descendant that has become another user can't be signalled by one without
+// privileges. It is reported, and not waited for.
+func TestWhatMayNotBeKilled(t *testing.T) {
+	needRoot(t)
+	setpriv := needProgram(t, "setpriv")
+	eachBuild(t, func(t *testing.T, b build) {
+		needOrphans(t, b)
+		dir := buildDirectoryFor(t)
+		become := filepath.Join(dir, "setpriv")
+		copyFile(t, setpriv, become, 0o755|os.ModeSetuid)
+		var fs unix.Statfs_t
+		must(t, unix.Statfs(dir, &fs))
+		if fs.Flags&unix.ST_NOSUID != 0 {
+			t.Skipf("%s is mounted nosuid", dir)
+		}
+		script := become + " --reuid=0 sleep $M & while ! pgrep -U 0 -f $M >/dev/null; do :; done; echo running; read word"
+		for _, ending := range []string{"killed", "shepherd killed"} {
+			t.Run(ending, func(t *testing.T) {
+				needProgram(t, "pgrep")
+				o := startOwner(t, b, &start{user: stranger})
+				s := o.shepherd()
+				r, w, err := os.Pipe()
+				must(t, err)
+				defer w.Close() //nolint:errcheck // never written to
+				spec := s.shell(script)
+				spec.Descriptors[0] = int(r.Fd())
+				s.start(spec)
+				must(t, r.Close())
+				s.says("running")
+				immune := o.awaitSleepers(1)[0]
+				if ending == "killed" {
+					s.send(killRequest{}.append(nil))
+					ended := s.endsWith("SIGKILL")
+					if ended.Left != 1 || ended.LeftPids[0] != uint32(immune) || ended.Reusable != 0 {
+						t.Errorf("%+v", ended)
+					}
+					s.hangsUp()
+				} else {
+					must(t, syscall.Kill(s.pid, syscall.SIGKILL))
+					s.hangsUp()
+					o.control.send(settleRequest{Shepherd: uint32(s.pid)}.append(nil))
+					if settled := expect[settledEvent](o.control, eventSettled); settled.Left != 1 {
+						t.Errorf("%+v", settled)
+					}
+				}
+				must(t, syscall.Kill(immune, syscall.SIGKILL))
+			})
+		}
+	})
+}
+
+// A process that is dead and still counts, since its debugger has not seen it
+// yet, does not go when it is killed. The shepherd waits two seconds for it.
+func TestWhatDoesNotGo(t *testing.T) {
+	conform(t, func(t *testing.T, o *owner) {
+		needOrphans(t, o.build)
+		if o.build.sanitized {
+			t.Skip("two seconds with the embedded helper are enough")
+		}
+		runtime.LockOSThread() // a debugger is a thread
+		defer runtime.UnlockOSThread()
+		s := o.shepherd()
+		pid := s.start(s.shell("echo running; exec sleep $M"))
+		s.says("running")
+		o.awaitSleepers(1)
+		debug(t, pid)
+		s.send(killRequest{}.append(nil))
+		if ended := s.ended(); ended.Left != 1 || ended.LeftPids[0] != uint32(pid) || ended.Status != 0xffff || ended.Reusable != 0 {
+			t.Errorf("%+v", ended)
+		}
+		s.hangsUp()
+		letGo(t, pid)
+		s.exits()
+
+		// The watcher has nobody to whom it could report it, and goes on.
+		s = o.shepherd()
+		pid = s.start(s.shell("echo running; exec sleep $M"))
+		s.says("running")
+		o.awaitSleepers(1)
+		debug(t, pid)
+		must(t, syscall.Kill(s.pid, syscall.SIGKILL))
+		s.hangsUp()
+		o.control.send(settleRequest{Shepherd: uint32(s.pid)}.append(nil))
+		must(t, o.control.conn.SetReadDeadline(time.Now().Add(250*time.Millisecond)))
+		if ev, err := o.control.receive(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("event %d, %v: and it is still there", ev.kind, err)
+		}
+		must(t, o.control.conn.SetReadDeadline(time.Now().Add(patience)))
+		letGo(t, pid)
+		if settled := expect[settledEvent](o.control, eventSettled); settled.Left != 0 || int(settled.Shepherd) != s.pid {
+			t.Errorf("%+v", settled)
+		}
+	})
+}
+
+func debug(t *testing.T, pid int) {
+	t.Helper()
+	if err := unix.PtraceSeize(pid); err != nil {
+		t.Skipf("no process can be debugged here: %v", err)
+	}
+}
+
+// letGo sees the end of what it has debugged, so that its parent does, too.
+func letGo(t *testing.T, pid int) {
+	t.Helper()
+	for {
+		var status unix.WaitStatus
+		_, err := unix.Wait4(pid, &status, unix.WALL, nil)
+		if err == unix.EINTR || err == nil && status.Stopped() {
+			continue
+		}
+		must(t, err)
+		return
+	}
+}
