@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/netrunner-go/netrunner"
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 var (
@@ -60,7 +61,7 @@ func TestChaos(t *testing.T) {
 	workers.Wait()
 	netrunner.CloseIdle()
 
-	if pids := marked(t, markerPrefix()); len(pids) > 0 {
+	if pids := marked(t, proctest.MarkerPrefix()); len(pids) > 0 {
 		t.Errorf("there are still %q", describe(pids))
 	}
 	if after := belongings(t); !slices.Equal(before, after) {
@@ -604,21 +605,21 @@ func must(err error) {
 
 // endOwner does what is done to an owner from outside.
 func endOwner(owner int, end string) {
-	var victims []int
+	var victims []proctest.Process
 	switch end {
 	case "SIGKILL", "SIGKILL early":
 	case "SIGSTOP, SIGKILL":
 		must(unix.Kill(owner, unix.SIGSTOP))
 	case "killed with its watcher":
-		victims = childrenOf(owner)
+		victims = proctest.Children(owner)
 	case "killed with its shepherds":
-		victims = childrenOf(childrenOf(owner)[0])
+		victims = proctest.Children(proctest.Children(owner)[0].PID)
 	case "killed with a shepherd":
-		victims = childrenOf(childrenOf(owner)[0])[:1]
+		victims = proctest.Children(proctest.Children(owner)[0].PID)[:1]
 	default:
 		return // it ends by itself
 	}
-	for _, pid := range append(victims, owner) {
+	for _, pid := range append(pidsOf(victims), owner) {
 		must(unix.Kill(pid, unix.SIGKILL))
 	}
 }
@@ -626,12 +627,12 @@ func endOwner(owner int, end string) {
 // reapAll waits until this process has no child. Who lives longer than that is
 // named and killed.
 func reapAll(patience time.Duration) {
-	var survivors []string
+	var survivors []proctest.Process
 	time.AfterFunc(patience, func() {
-		survivors = describe(childrenOf(os.Getpid()))
+		survivors = proctest.Children(os.Getpid())
 		for {
-			for _, pid := range childrenOf(os.Getpid()) {
-				_ = unix.Kill(pid, unix.SIGKILL)
+			for _, p := range proctest.Children(os.Getpid()) {
+				_ = unix.Kill(p.PID, unix.SIGKILL)
 			}
 		}
 	})
@@ -645,24 +646,9 @@ func reapAll(patience time.Duration) {
 		}
 	}
 	if survivors != nil {
-		fmt.Printf("survivors: %q\n", survivors)
+		fmt.Printf("survivors: %v\n", survivors)
 		os.Exit(1)
 	}
-}
-
-// childrenOf is children for where there is no test.
-func childrenOf(pid int) (pids []int) {
-	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	must(err)
-	for _, list := range lists {
-		text, _ := os.ReadFile(list) // a thread may have ended meanwhile
-		for field := range strings.FieldsSeq(string(text)) {
-			child, err := strconv.Atoi(field)
-			must(err)
-			pids = append(pids, child)
-		}
-	}
-	return pids
 }
 
 // What TestChaos looks for is there to be seen: without NetRunner the same trees outlive their owner.

@@ -1,23 +1,19 @@
 package netrunner_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
 	"github.com/netrunner-go/netrunner"
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 // patience is how long a test waits for what should happen at once.
@@ -101,127 +97,46 @@ func descriptors(t testing.TB) []string {
 }
 
 // children lists the children of a process, the dead ones that nobody has waited for included.
-func children(t testing.TB, pid int) (pids []int) {
-	t.Helper()
-	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, list := range lists {
-		text, err := os.ReadFile(list)
-		if err != nil {
-			continue // a thread that has ended meanwhile
-		}
-		for field := range strings.FieldsSeq(string(text)) {
-			child, err := strconv.Atoi(field)
-			if err != nil {
-				t.Fatal(err)
-			}
-			pids = append(pids, child)
-		}
+func children(_ testing.TB, pid int) []int { return pidsOf(proctest.Children(pid)) }
+
+func parentOf(t testing.TB, pid int) int       { t.Helper(); return proctest.Look(t, pid).Parent }
+func processGroupOf(t testing.TB, pid int) int { t.Helper(); return proctest.Look(t, pid).Group }
+
+func pidsOf(processes []proctest.Process) (pids []int) {
+	for _, p := range processes {
+		pids = append(pids, p.PID)
 	}
 	return pids
 }
 
-// stat returns field n of /proc/PID/stat, counted from 1 as in man 5 proc.
-func stat(t testing.TB, pid, n int) string {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The name, field 2, may contain anything, but no ')' comes after it.
-	rest := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+2:]))
-	return rest[n-3]
-}
-
-func statInt(t testing.TB, pid, n int) int {
-	t.Helper()
-	value, err := strconv.Atoi(stat(t, pid, n))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return value
-}
-
-func parentOf(t testing.TB, pid int) int       { return statInt(t, pid, 4) }
-func processGroupOf(t testing.TB, pid int) int { return statInt(t, pid, 5) }
-
-// describe adds names to pids.
+// describe adds to pids what is known of them.
 func describe(pids []int) (lines []string) {
 	for _, pid := range pids {
-		cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-		lines = append(lines, fmt.Sprintf("%d %s %q", pid, bytes.TrimSpace(comm), cmdline))
+		p, _ := proctest.Read(pid)
+		lines = append(lines, p.String())
 	}
 	return lines
 }
 
-var markers atomic.Int64
-
-// marker returns a number of seconds that no other process sleeps for: in a
-// command line it is found whatever the process does with its session, group,
-// parent, environment or descriptors.
-func marker() string { return fmt.Sprintf("%s%06d", markerPrefix(), markers.Add(1)) }
-
-// markerPrefix is what all markers of this process begin with.
-func markerPrefix() string { return fmt.Sprintf("86400.%d", os.Getpid()) }
+func marker() string { return proctest.Marker() }
 
 // marked lists the processes with a marker in their command line, zombies not
 // included: those have none, and are looked for as children.
-func marked(t testing.TB, marker string) (pids []int) {
-	t.Helper()
-	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		if err == nil && pid != os.Getpid() && bytes.Contains(text, []byte(marker)) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
+func marked(_ testing.TB, marker string) []int { return pidsOf(proctest.Marked(marker)) }
 
 // waitGone waits until no process has the marker.
 func waitGone(t testing.TB, marker string, within time.Duration) {
 	t.Helper()
-	deadline := time.Now().Add(within)
-	for {
-		pids := marked(t, marker)
-		if len(pids) == 0 {
-			return
-		}
-		for _, pid := range pids {
-			if !waitDeath(t, pid, time.Until(deadline)) {
-				t.Fatalf("after %v there are still %q", within, describe(marked(t, marker)))
-			}
-		}
+	left := proctest.AwaitNone(t, within, func() []proctest.Process { return proctest.Marked(marker) })
+	if len(left) > 0 {
+		t.Fatalf("after %v there are still %v", within, left)
 	}
 }
 
 // waitDeath waits for the end of any process.
 func waitDeath(t testing.TB, pid int, within time.Duration) bool {
 	t.Helper()
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err == unix.ESRCH {
-		return true
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	deadline := time.Now().Add(within)
-	for {
-		left := max(time.Until(deadline), 0)
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
-		if err == unix.EINTR {
-			continue
-		}
-		return err == nil && n == 1
-	}
+	return proctest.AwaitDeath(t, pid, within)
 }
 
 // readLine reads one line of a command's output, and nothing of the next.

@@ -420,13 +420,7 @@ func (c *cell) release() {
 	c.check(err)
 }
 
-func (c *cell) parentOf(pid int) int {
-	p, ok := proctest.Read(pid)
-	if !ok {
-		c.t.Fatalf("process %d is gone", pid)
-	}
-	return p.Parent
-}
+func (c *cell) parentOf(pid int) int { return proctest.Look(c.t, pid).Parent }
 
 func openFIFO(t *testing.T, path string, flags int) *os.File {
 	if err := unix.Mkfifo(path, 0o666); err != nil {

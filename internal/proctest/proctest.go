@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -28,12 +29,15 @@ const interval = 20 * time.Millisecond
 type Process struct {
 	PID, Parent, Group, Session int
 
-	State byte
+	State byte // zero when it is gone
 	Name  string
 	Args  []string // empty for a zombie
 }
 
 func (p Process) String() string {
+	if p.State == 0 {
+		return fmt.Sprintf("%d is gone", p.PID)
+	}
 	return fmt.Sprintf("%d %s (state %c, parent %d) %q", p.PID, p.Name, p.State, p.Parent, strings.Join(p.Args, " "))
 }
 
@@ -45,7 +49,7 @@ func Read(pid int) (p Process, ok bool) {
 	dir := filepath.Join("/proc", strconv.Itoa(pid))
 	stat, err := os.ReadFile(dir + "/stat")
 	if err != nil {
-		return Process{}, false
+		return Process{PID: pid}, false
 	}
 	// The name may hold spaces and parentheses; what follows the last one does not.
 	first, last := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
@@ -60,7 +64,33 @@ func Read(pid int) (p Process, ok bool) {
 	return p, true
 }
 
-// pids lists all processes there are.
+// Look is Read of a process that has to be there.
+func Look(t testing.TB, pid int) Process {
+	t.Helper()
+	p, ok := Read(pid)
+	if !ok {
+		t.Fatal(p)
+	}
+	return p
+}
+
+// StatusField returns a line of /proc/PID/status.
+func StatusField(t testing.TB, pid int, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(content)) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	t.Fatalf("no %s in /proc/%d/status", name, pid)
+	return ""
+}
+
+// pids lists all processes there are, by their numbers.
 func pids() (all []int) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -71,6 +101,7 @@ func pids() (all []int) {
 			all = append(all, pid)
 		}
 	}
+	slices.Sort(all) // the names were sorted as text
 	return all
 }
 
@@ -112,9 +143,10 @@ var markers atomic.Int64
 // Marker returns a number of seconds that no other process sleeps for. On a
 // command line it is found whatever the process does with its session, group,
 // parent, environment or descriptors.
-func Marker() string {
-	return fmt.Sprintf("86400.%d%06d", os.Getpid(), markers.Add(1))
-}
+func Marker() string { return fmt.Sprintf("%s%06d", MarkerPrefix(), markers.Add(1)) }
+
+// MarkerPrefix is what all markers of this process begin with.
+func MarkerPrefix() string { return fmt.Sprintf("86400.%d", os.Getpid()) }
 
 // Marked lists the living processes with a marker on their command line, this one excepted.
 func Marked(marker string) (found []Process) {
@@ -141,10 +173,26 @@ func AwaitDeath(t testing.TB, pid int, within time.Duration) bool {
 		t.Fatalf("pidfd_open %d: %v", pid, err)
 	}
 	defer unix.Close(fd) //nolint:errcheck // nothing is lost with it
-	deadline := time.Now().Add(within)
-	for {
-		left := max(time.Until(deadline), 0)
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+	return dies(fd, within)
+}
+
+// Watch returns what waits for the end of a process, as AwaitDeath does, but of
+// the one that has the number now, whoever has it by then.
+func Watch(t testing.TB, pid int) (awaitDeath func(within time.Duration) bool) {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatalf("pidfd_open %d: %v", pid, err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return func(within time.Duration) bool { return dies(fd, within) }
+}
+
+// dies waits for the end of the process that a pidfd stands for.
+func dies(pidfd int, within time.Duration) bool {
+	for deadline := time.Now().Add(within); ; {
+		left := max(time.Until(deadline), 0) + time.Millisecond - 1 // rounded up
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(left/time.Millisecond))
 		if err == unix.EINTR {
 			continue
 		}
