@@ -11,6 +11,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 // The test binary impersonates netrunner and the programs that only tests need.
@@ -45,7 +47,7 @@ func (g guarded) Run() int {
 
 // reapLost waits until no child is left. Those that do not end in time it
 // returns, and kills them with all that is below them.
-func reapLost(patience time.Duration) (lost []proc) {
+func reapLost(patience time.Duration) (lost []proctest.Process) {
 	for deadline := time.Now().Add(patience); ; {
 		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
 		if errors.Is(err, unix.ECHILD) {
@@ -55,12 +57,12 @@ func reapLost(patience time.Duration) (lost []proc) {
 			continue
 		}
 		if time.Now().After(deadline) {
-			for _, p := range descendants(os.Getpid()) {
-				_ = unix.Kill(p.pid, unix.SIGKILL)
+			for _, p := range proctest.Descendants(os.Getpid()) {
+				_ = unix.Kill(p.PID, unix.SIGKILL)
 				lost = append(lost, p)
 			}
 		}
-		time.Sleep(pollInterval)
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 

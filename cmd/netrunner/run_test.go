@@ -20,12 +20,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 // command is exec.Command for a test: what hangs fails it, and does not hang it.
 func command(t *testing.T, program string, args ...string) *exec.Cmd {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), proctest.Patience)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.WaitDelay = time.Second
@@ -56,7 +58,7 @@ func start(t *testing.T, program string, args ...string) *session {
 		t.Fatal(err)
 	}
 	s.cmd.Stdout, s.cmd.Stderr = theirs, &s.stderr
-	s.cmd.WaitDelay = patience
+	s.cmd.WaitDelay = proctest.Patience
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +81,7 @@ func (s *session) expect(want string) {
 
 func (s *session) line() string {
 	s.t.Helper()
-	if err := s.out.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := s.out.SetReadDeadline(time.Now().Add(proctest.Patience)); err != nil {
 		s.t.Fatal(err)
 	}
 	line, err := s.lines.ReadString('\n')
@@ -99,7 +101,7 @@ func (s *session) signal(number syscall.Signal) {
 // status waits for the end. It fails when netrunner does not exit by itself.
 func (s *session) status() int {
 	s.t.Helper()
-	watchdog := time.AfterFunc(patience, func() { _ = s.cmd.Process.Kill() })
+	watchdog := time.AfterFunc(proctest.Patience, func() { _ = s.cmd.Process.Kill() })
 	defer watchdog.Stop()
 	err := s.cmd.Wait()
 	if err != nil && !errors.As(err, new(*exec.ExitError)) {
@@ -112,7 +114,7 @@ func (s *session) status() int {
 }
 
 // below lists the processes below netrunner.
-func (s *session) below() []proc { return descendants(s.cmd.Process.Pid) }
+func (s *session) below() []proctest.Process { return proctest.Descendants(s.cmd.Process.Pid) }
 
 func TestEveryExitStatusIsPassedOn(t *testing.T) {
 	t.Parallel()
@@ -151,12 +153,13 @@ func TestEverySignalThatEndsIsPassedOn(t *testing.T) {
 }
 
 // The pipeline is long enough to be killed in its middle: some hundred megabytes.
+// The marker is short enough for a suffix of gzip's.
 func TestNothingOutlivesSIGKILL(t *testing.T) {
 	t.Parallel()
-	marker := newMarker()
+	marker := proctest.Marker()
 	s := start(t, "netrunner", "run", "--", "sh", "-c",
 		`tar -C "$0" --exclude="$1" -cf - src | gzip -1 --suffix=".$1" | wc -c`, goroot(t), marker)
-	var tree []proc
+	var tree []proctest.Process
 	eventually(t, "the pipeline", func() bool {
 		tree = s.below()
 		for _, name := range []string{"sh", "tar", "gzip", "wc"} {
@@ -169,10 +172,10 @@ func TestNothingOutlivesSIGKILL(t *testing.T) {
 	if len(tree) != 6 { // with watcher and shepherd
 		t.Errorf("netrunner has %d processes below it, want 6: %v", len(tree), tree)
 	}
-	deaths := watch(t, tree)
+	await := watch(t, tree)
 	s.signal(syscall.SIGKILL)
-	await(t, deaths, 5*time.Second)
-	if left := marked(marker); len(left) > 0 {
+	await(5 * time.Second)
+	if left := proctest.Marked(marker); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 }
@@ -188,14 +191,14 @@ func goroot(t *testing.T) string {
 
 func TestStubbornTreeDoesNotOutliveSIGKILL(t *testing.T) {
 	t.Parallel()
-	marker := newMarker()
+	marker := proctest.Marker()
 	s := start(t, "netrunner", "run", "--grace", "100ms", "--", "sh", "-c",
 		`trap '' TERM HUP INT; setsid sh -c 'echo ready; sleep 1000; :' "$0" & sleep 1000; :`, marker)
 	s.expect("ready")
-	deaths := watch(t, s.below())
+	await := watch(t, s.below())
 	s.signal(syscall.SIGKILL)
-	await(t, deaths, 5*time.Second)
-	if left := marked(marker); len(left) > 0 {
+	await(5 * time.Second)
+	if left := proctest.Marked(marker); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 }
@@ -245,12 +248,12 @@ func TestSecondSignalKills(t *testing.T) {
 	s.expect("ready")
 	s.signal(syscall.SIGTERM)
 	s.expect("got TERM")
-	deaths := watch(t, s.below())
+	await := watch(t, s.below())
 	s.signal(syscall.SIGTERM)
 	if got := s.status(); got != 137 {
 		t.Errorf("status %d, want 137", got)
 	}
-	await(t, deaths, 0)
+	await(0)
 }
 
 func TestGraceEndsTheWait(t *testing.T) {
@@ -273,7 +276,7 @@ func TestIgnoredSignalStaysIgnored(t *testing.T) {
 	t.Parallel()
 	s := start(t, "sh", "-c", `trap '' HUP INT; exec netrunner run --grace 60s -- sh -c "$0"`, obeying)
 	s.expect("ready")
-	ignored, err := strconv.ParseUint(statusField(t, s.cmd.Process.Pid, "SigIgn"), 16, 64)
+	ignored, err := strconv.ParseUint(proctest.StatusField(t, s.cmd.Process.Pid, "SigIgn"), 16, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,8 +302,8 @@ func TestLostShepherdIsReported(t *testing.T) {
 	if !ok {
 		t.Fatalf("no shepherd among %v", tree)
 	}
-	deaths := watch(t, tree)
-	if err := unix.Kill(shepherd.pid, unix.SIGKILL); err != nil {
+	await := watch(t, tree)
+	if err := unix.Kill(shepherd.PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.status(); got != 125 {
@@ -309,12 +312,12 @@ func TestLostShepherdIsReported(t *testing.T) {
 	if got := s.stderr.String(); !strings.HasPrefix(got, "netrunner: ") || !strings.Contains(got, "shepherd") || strings.Count(got, "\n") != 1 {
 		t.Errorf("standard error: %q", got)
 	}
-	await(t, deaths, 5*time.Second)
+	await(5 * time.Second)
 }
 
 func TestLeaveKeepsTheDaemon(t *testing.T) {
 	t.Parallel()
-	marker := newMarker()
+	marker := proctest.Marker()
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
@@ -329,26 +332,26 @@ func TestLeaveKeepsTheDaemon(t *testing.T) {
 	if got := s.status(); got != 0 {
 		t.Errorf("status %d, want 0; standard error: %q", got, s.stderr.String())
 	}
-	daemon, ok := readProc(pid)
-	if !ok || daemon.dead() || !strings.Contains(strings.Join(daemon.args, " "), marker) {
+	daemon, ok := proctest.Read(pid)
+	if !ok || daemon.Dead() || !strings.Contains(strings.Join(daemon.Args, " "), marker) {
 		t.Fatalf("the daemon is gone: %v", daemon)
 	}
-	deaths := watch(t, []proc{daemon})
-	if err := unix.PidfdSendSignal(deaths[0].pidfd, unix.SIGKILL, nil, 0); err != nil {
+	await := watch(t, []proctest.Process{daemon})
+	if err := unix.Kill(daemon.PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	await(t, deaths, patience)
+	await(proctest.Patience)
 }
 
 func TestWithoutLeaveTheDaemonGoes(t *testing.T) {
 	t.Parallel()
-	marker := newMarker()
+	marker := proctest.Marker()
 	s := start(t, "netrunner", "run", "--", "sh", "-c",
 		`{ setsid sh -c 'echo ready; exec >/dev/null 2>&1; sleep 1000; :' "$0" & } | read line`, marker)
 	if got := s.status(); got != 0 {
 		t.Errorf("status %d, want 0; standard error: %q", got, s.stderr.String())
 	}
-	if left := marked(marker); len(left) > 0 {
+	if left := proctest.Marked(marker); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 }
@@ -357,13 +360,14 @@ func TestWithoutLeaveTheDaemonGoes(t *testing.T) {
 // them. Not in parallel, since what other tests lose comes to the same parent.
 func TestNothingOfItIsLeftWhenItExits(t *testing.T) {
 	known := map[int]bool{}
-	for _, p := range processes() {
-		known[p.pid] = true
-	}
+	proctest.Processes(func(p proctest.Process) bool {
+		known[p.PID] = true
+		return false
+	})
 	for _, args := range [][]string{{"true"}, {"sh", "-c", "setsid sleep 1000 & exit 3"}, {"no-such-program"}, {"/"}} {
 		_ = command(t, "netrunner", append([]string{"run", "--"}, args...)...).Run()
-		for _, p := range processes() {
-			if p.ppid == os.Getpid() && !known[p.pid] {
+		for _, p := range proctest.Children(os.Getpid()) {
+			if !known[p.PID] {
 				t.Errorf("after %q: left to its parent: %v", args, p)
 			}
 		}
@@ -513,8 +517,8 @@ func TestLeftoverThatCannotBeKilledIsReported(t *testing.T) {
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	defer func() {
-		for _, p := range marked(program) {
-			_ = unix.Kill(p.pid, unix.SIGKILL)
+		for _, p := range proctest.Marked(program) {
+			_ = unix.Kill(p.PID, unix.SIGKILL)
 		}
 	}()
 	out, err := cmd.CombinedOutput()
@@ -522,7 +526,7 @@ func TestLeftoverThatCannotBeKilledIsReported(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	if got := cmd.ProcessState.ExitCode(); got != 125 || !strings.Contains(string(out), "could not be killed") {
-		if len(marked(program)) == 0 {
+		if len(proctest.Marked(program)) == 0 {
 			t.Skipf("cannot run a set-uid program in %s: %s", dir, out)
 		}
 		t.Errorf("status %d, and it said %q", got, out)

@@ -5,12 +5,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 // terminal is an interactive bash in a tmux: a real terminal, and what a user sees of it.
@@ -71,13 +74,13 @@ func (term *terminal) expect(lines string) {
 	term.t.Helper()
 	want := regexp.MustCompile("(?m)" + lines)
 	var screen string
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(pollInterval) {
+	found := proctest.Eventually(term.t, strconv.Quote(lines)+" on the screen", func() bool {
 		screen = term.screen()
-		if want.MatchString(screen) {
-			return
-		}
+		return want.MatchString(screen)
+	})
+	if !found {
+		term.t.Fatalf("the screen:\n%s", screen)
 	}
-	term.t.Fatalf("waited in vain for %q on the screen:\n%s", lines, screen)
 }
 
 func (term *terminal) screen() string {
@@ -90,20 +93,20 @@ func (term *terminal) screen() string {
 }
 
 // netrunner finds the netrunner that runs a marked command, and all below it.
-func (term *terminal) netrunner(marker string) (netrunner proc, below []proc) {
+func (term *terminal) netrunner(marker string) (netrunner proctest.Process, below []proctest.Process) {
 	term.t.Helper()
-	netrunner, ok := program(marked(marker), "netrunner")
+	netrunner, ok := program(proctest.Marked(marker), "netrunner")
 	if !ok {
-		term.t.Fatalf("no netrunner among %v", marked(marker))
+		term.t.Fatalf("no netrunner among %v", proctest.Marked(marker))
 	}
-	return netrunner, descendants(netrunner.pid)
+	return netrunner, proctest.Descendants(netrunner.PID)
 }
 
 // script writes a shell script, so that what is typed stays short and is never
 // taken for what it prints.
 func script(t *testing.T, text string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), newMarker())
+	path := filepath.Join(t.TempDir(), proctest.Marker())
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -159,8 +162,8 @@ func TestTerminalSuspendAndResume(t *testing.T) {
 	}
 	term.keys("C-z")
 	term.expect(`Stopped +netrunner run`)
-	for _, p := range []proc{netrunner, command} {
-		if now, ok := readProc(p.pid); !ok || now.state != 'T' {
+	for _, p := range []proctest.Process{netrunner, command} {
+		if now, ok := proctest.Read(p.PID); !ok || now.State != 'T' {
 			t.Errorf("not stopped: %v", now)
 		}
 	}
@@ -168,8 +171,8 @@ func TestTerminalSuspendAndResume(t *testing.T) {
 	term.expect(`^back in the shell`)
 	term.enter("fg")
 	eventually(t, "the job to go on", func() bool {
-		now, ok := readProc(command.pid)
-		return ok && now.state != 'T'
+		now, ok := proctest.Read(command.PID)
+		return ok && now.State != 'T'
 	})
 	term.enter("again")
 	term.expect(`^read again\nprompt>`)
@@ -203,7 +206,7 @@ func TestTerminalStopByAnother(t *testing.T) {
 	term.enter("netrunner run -- sh " + path + "; echo status $?")
 	term.expect(`^ready`)
 	netrunner, _ := term.netrunner(filepath.Base(path))
-	if err := unix.Kill(netrunner.pid, syscall.SIGTERM); err != nil {
+	if err := unix.Kill(netrunner.PID, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	term.expect(`^got TERM\nstatus 7\nprompt>`)
@@ -218,12 +221,12 @@ func TestTerminalCloses(t *testing.T) {
 	term.enter("netrunner run --grace 200ms -- sh " + path)
 	term.expect(`^ready`)
 	netrunner, below := term.netrunner(marker)
-	deaths := watch(t, append(below, netrunner))
+	await := watch(t, append(below, netrunner))
 	if out, err := term.tmux("kill-server").CombinedOutput(); err != nil {
 		t.Fatalf("tmux: %v: %s", err, out)
 	}
-	await(t, deaths, 5*time.Second)
-	if left := marked(marker); len(left) > 0 {
+	await(5 * time.Second)
+	if left := proctest.Marked(marker); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 }
