@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 // What a command leaves behind is killed, or reported.
@@ -189,7 +191,7 @@ func TestWhatDoesNotGo(t *testing.T) {
 		if ev, err := o.control.receive(); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("event %d, %v: and it is still there", ev.kind, err)
 		}
-		must(t, o.control.conn.SetReadDeadline(time.Now().Add(patience)))
+		must(t, o.control.conn.SetReadDeadline(time.Now().Add(proctest.Patience)))
 		letGo(t, pid)
 		if settled := expect[settledEvent](o.control, eventSettled); settled.Left != 0 || int(settled.Shepherd) != s.pid {
 			t.Errorf("%+v", settled)

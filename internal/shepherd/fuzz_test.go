@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 // FuzzShepherdRequests says to a real shepherd whatever the input asks for: good
@@ -119,7 +121,7 @@ func saySafely(t *testing.T, s *ward, input []byte) {
 			if errors.Is(err, io.EOF) {
 				return
 			}
-			must(t, s.conn.SetDeadline(time.Now().Add(2*patience)))
+			must(t, s.conn.SetDeadline(time.Now().Add(2*proctest.Patience)))
 		}
 	}
 }

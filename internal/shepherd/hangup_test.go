@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 // The owner is gone, and so is all that it had started.
@@ -31,7 +33,7 @@ func TestHangUp(t *testing.T) {
 			frame, err := appendStart(nil, spec)
 			must(t, err)
 			s.send(frame[:len(frame)-10], append(spec.Descriptors, spec.Directory)...)
-			eventually(t, "a child that reads", func() (string, bool) { return "", len(childrenOf(t, s.pid)) == 1 })
+			eventually(t, "a child that reads", func() (string, bool) { return "", len(proctest.Children(s.pid)) == 1 })
 		}},
 		{"after a whole request", func(_ *testing.T, s *ward) { s.request(s.spec("sleep", s.owner.marker)) }},
 		{"running", func(_ *testing.T, s *ward) {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 // What is told to stay is left.
@@ -30,7 +32,7 @@ func TestLeave(t *testing.T) {
 		must(t, err)
 		dead, err := strconv.Atoi(strings.TrimSpace(line))
 		must(t, err)
-		awaitState(t, dead, "Z")
+		awaitState(t, dead, 'Z')
 		o.awaitSleepers(2)
 		must(t, w.Close())
 		ended := s.endsWith("0")
@@ -43,14 +45,12 @@ func TestLeave(t *testing.T) {
 			if !slices.Contains(ended.LeftPids[:2], uint32(pid)) {
 				t.Errorf("process %d is left, and is not in %v", pid, ended.LeftPids)
 			}
-			if parent := stat(pid)[1]; parent != strconv.Itoa(s.pid) {
-				t.Errorf("the parent of what is left is %s, not the shepherd", parent)
+			if parent := proctest.Look(t, pid).Parent; parent != s.pid {
+				t.Errorf("the parent of what is left is %d, not the shepherd", parent)
 			}
 		}
-		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", s.pid))
-		must(t, err)
-		if strings.TrimSpace(string(comm)) != "netrunner: left" {
-			t.Errorf("its parent calls itself %q", comm)
+		if name := proctest.Look(t, s.pid).Name; name != "netrunner: left" {
+			t.Errorf("its parent calls itself %q", name)
 		}
 		// The watcher goes, since nothing has to be guarded; what is left stays.
 		o.control.close()
@@ -78,13 +78,8 @@ func TestLeaveWhenNothingIsLeft(t *testing.T) {
 		pid := s.start(spec)
 		must(t, r.Close())
 		eventually(t, "a dead child", func() (string, bool) {
-			children := childrenOf(t, pid)
-			if len(children) != 1 {
-				return fmt.Sprint(children), false
-			}
-			child, err := strconv.Atoi(children[0])
-			must(t, err)
-			return stat(child)[0], stat(child)[0] == "Z"
+			children := proctest.Children(pid)
+			return fmt.Sprint(children), len(children) == 1 && children[0].State == 'Z'
 		})
 		must(t, w.Close())
 		if ended := s.endsWith("0"); ended.Left != 0 || ended.Reusable != 1 {

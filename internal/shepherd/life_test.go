@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 // A shepherd's life: it is ready, runs one command after the other, and tells how each has ended.
@@ -16,32 +18,23 @@ import (
 func TestShepherdIsReady(t *testing.T) {
 	conform(t, func(t *testing.T, o *owner) {
 		s := o.shepherd()
-		if parent := stat(s.pid)[1]; parent != strconv.Itoa(o.pid) {
-			t.Errorf("its parent is %s, not the watcher %d", parent, o.pid)
+		if parent := proctest.Look(t, s.pid).Parent; parent != o.pid {
+			t.Errorf("its parent is %d, not the watcher %d", parent, o.pid)
 		}
-		if group := groupOf(s.pid); group != strconv.Itoa(s.pid) {
-			t.Errorf("its process group is %s, not its own", group)
+		if group := proctest.Look(t, s.pid).Group; group != s.pid {
+			t.Errorf("its process group is %d, not its own", group)
 		}
 		// SIGKILL and SIGSTOP can't be blocked; SIGCHLD is let through while they wait.
 		for _, pid := range []int{s.pid, o.pid} {
 			eventually(t, "every signal is blocked", func() (string, bool) {
-				blocked := statusLine(t, pid, "SigBlk")
+				blocked := proctest.StatusField(t, pid, "SigBlk")
 				return blocked, blocked == "fffffffffffafeff" || o.build.emulated
 			})
 		}
-		if session := stat(s.pid)[3]; session != stat(os.Getpid())[3] {
+		if session := proctest.Look(t, s.pid).Session; session != proctest.Look(t, os.Getpid()).Session {
 			t.Error("its session is not the owner's")
 		}
 	})
-}
-
-func statusLine(t *testing.T, pid int, name string) string {
-	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	must(t, err)
-	_, rest, _ := strings.Cut(string(status), "\n"+name+":\t")
-	value, _, _ := strings.Cut(rest, "\n")
-	return value
 }
 
 func TestCommandRuns(t *testing.T) {
@@ -50,11 +43,11 @@ func TestCommandRuns(t *testing.T) {
 		spec := s.shell("echo running; exec sleep $M")
 		pid := s.start(spec)
 		s.says("running")
-		if parent := stat(pid)[1]; parent != strconv.Itoa(s.pid) {
-			t.Errorf("its parent is %s, not the shepherd %d", parent, s.pid)
+		if parent := proctest.Look(t, pid).Parent; parent != s.pid {
+			t.Errorf("its parent is %d, not the shepherd %d", parent, s.pid)
 		}
-		if group := groupOf(pid); group != strconv.Itoa(pid) {
-			t.Errorf("its process group is %s, not its own", group)
+		if group := proctest.Look(t, pid).Group; group != pid {
+			t.Errorf("its process group is %d, not its own", group)
 		}
 		switch {
 		case len(s.pidfds) == 1:

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,11 +17,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// patience is when a test that waits gives up. It is long because a sanitized
-// or emulated helper on a busy machine is slow; no test waits for it to pass.
-const patience = 30 * time.Second
+	"github.com/netrunner-go/netrunner/internal/proctest"
+)
 
 // owner does by hand what an owner does: it has a watcher, asks it for
 // shepherds, and says to both whatever a test wants.
@@ -35,8 +32,7 @@ type owner struct {
 	status  int    // of its exit
 	reports string // the file that the sanitizers write
 
-	// A number that nothing else on this machine knows. It is in the environment
-	// or on the command line of all that a test starts.
+	// It is in the environment or on the command line of all that a test starts.
 	marker string
 }
 
@@ -54,7 +50,7 @@ func startOwner(t testing.TB, b build, how *start) *owner {
 	}
 	o := &owner{
 		t: t, build: b, exited: make(chan *os.ProcessState, 1), reports: filepath.Join(t.TempDir(), "reports"),
-		marker: fmt.Sprintf("1000.%09d", rand.IntN(1e9)), // of a form that sleep understands
+		marker: proctest.Marker(),
 	}
 	control, theirs := newPeer(t)
 	defer theirs.Close() //nolint:errcheck // the watcher has its own
@@ -120,10 +116,10 @@ func (o *owner) watcherExits() {
 			o.t.Errorf("watcher: %v", state)
 		}
 		o.exited <- state // for whoever asks again
-	case <-time.After(patience):
+	case <-time.After(proctest.Patience):
 		o.t.Errorf("the watcher does not exit; there are %v", o.processes())
 		for _, p := range o.processes() {
-			_ = syscall.Kill(p.pid, syscall.SIGKILL)
+			_ = syscall.Kill(p.PID, syscall.SIGKILL)
 		}
 	}
 }
@@ -141,34 +137,19 @@ func (o *owner) noReports() {
 
 // ---- what there is, seen from outside ----
 
-type process struct {
-	pid  int
-	comm string
-	args string
-}
-
 // processes lists what carries the marker, except for zombies: they carry nothing any more.
-func (o *owner) processes() (found []process) {
-	names, err := filepath.Glob("/proc/[0-9]*")
-	must(o.t, err)
-	for _, dir := range names {
-		args, _ := os.ReadFile(dir + "/cmdline") // it may have gone
-		env, _ := os.ReadFile(dir + "/environ")
-		if bytes.Contains(args, []byte(o.marker)) || bytes.Contains(env, []byte("M="+o.marker)) {
-			pid, err := strconv.Atoi(filepath.Base(dir))
-			must(o.t, err)
-			comm, _ := os.ReadFile(dir + "/comm")
-			found = append(found, process{pid, strings.TrimSpace(string(comm)), string(bytes.ReplaceAll(args, []byte{0}, []byte(" ")))})
-		}
-	}
-	return found
+func (o *owner) processes() []proctest.Process {
+	return proctest.Processes(func(p proctest.Process) bool {
+		env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.PID)) // it may have gone
+		return strings.Contains(strings.Join(p.Args, " "), o.marker) || bytes.Contains(env, []byte("M="+o.marker))
+	})
 }
 
 // sleepers lists those that run `sleep $M`.
 func (o *owner) sleepers() (pids []int) {
 	for _, p := range o.processes() {
-		if p.comm == "sleep" {
-			pids = append(pids, p.pid)
+		if p.Name == "sleep" {
+			pids = append(pids, p.PID)
 		}
 	}
 	return pids
@@ -184,30 +165,12 @@ func (o *owner) awaitSleepers(count int) []int {
 	return pids
 }
 
-// stat returns the fields of /proc/PID/stat from the state on: state, parent, group, session (man 5 proc).
-func stat(pid int) []string {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return []string{"gone", "", "", ""}
-	}
-	return strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-}
-
-func groupOf(pid int) string { return stat(pid)[2] }
-
-func awaitState(t testing.TB, pid int, state string) {
+func awaitState(t testing.TB, pid int, state byte) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("process %d in state %s", pid, state), func() (string, bool) {
-		now := stat(pid)[0]
-		return now, now == state
+	eventually(t, fmt.Sprintf("process %d in state %c", pid, state), func() (string, bool) {
+		now, _ := proctest.Read(pid)
+		return now.String(), now.State == state
 	})
-}
-
-func childrenOf(t testing.TB, pid int) []string {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	must(t, err)
-	return strings.Fields(string(text))
 }
 
 func descriptorsOf(t testing.TB, pid int) int {
@@ -220,19 +183,12 @@ func descriptorsOf(t testing.TB, pid int) int {
 // watchExit returns a function that waits for the process's end.
 func watchExit(t testing.TB, pid int) (await func()) {
 	t.Helper()
-	pidfd, err := unix.PidfdOpen(pid, 0)
-	must(t, err)
-	t.Cleanup(func() { _ = unix.Close(pidfd) })
+	dies := proctest.Watch(t, pid)
 	return func() {
 		t.Helper()
-		polled := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-		n, err := unix.Poll(polled, int(patience/time.Millisecond))
-		for err == unix.EINTR {
-			n, err = unix.Poll(polled, int(patience/time.Millisecond))
-		}
-		must(t, err)
-		if n == 0 {
-			t.Fatalf("process %d does not exit: it is in state %s", pid, stat(pid)[0])
+		if !dies(proctest.Patience) {
+			now, _ := proctest.Read(pid)
+			t.Fatalf("it does not exit: %v", now)
 		}
 	}
 }
@@ -242,7 +198,7 @@ func eventually(t testing.TB, what string, look func() (seen string, ok bool)) {
 	t.Helper()
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
-	for end := time.Now().Add(patience); ; <-ticker.C {
+	for end := time.Now().Add(proctest.Patience); ; <-ticker.C {
 		seen, ok := look()
 		if ok {
 			return
@@ -291,7 +247,7 @@ func newPeer(t testing.TB) (*peer, *os.File) {
 	conn, err := net.FileConn(ours)
 	must(t, err)
 	must(t, ours.Close())
-	must(t, conn.SetDeadline(time.Now().Add(2*patience)))
+	must(t, conn.SetDeadline(time.Now().Add(2*proctest.Patience)))
 	p := &peer{t: t, conn: conn.(*net.UnixConn)}
 	t.Cleanup(p.close)
 	return p, os.NewFile(uintptr(fds[1]), "theirs")
@@ -427,7 +383,7 @@ func (s *ward) spec(argv ...string) *Spec {
 	return &Spec{
 		Path: path, Args: argv, Env: []string{"PATH=/usr/bin:/bin:/usr/sbin:/sbin", "M=" + s.owner.marker},
 		Descriptors: []int{null, null, null}, Directory: int(openFile(s.t, "/").Fd()),
-		StopSignal: syscall.SIGTERM, Grace: 2 * patience,
+		StopSignal: syscall.SIGTERM, Grace: 2 * proctest.Patience,
 	}
 }
 
@@ -451,7 +407,7 @@ func (s *ward) shell(script string) *Spec {
 	r, w, err := os.Pipe()
 	must(s.t, err)
 	s.t.Cleanup(func() { _, _ = r.Close(), w.Close() })
-	must(s.t, r.SetReadDeadline(time.Now().Add(2*patience)))
+	must(s.t, r.SetReadDeadline(time.Now().Add(2*proctest.Patience)))
 	s.out = bufio.NewReader(r)
 	spec := s.spec("sh", "-c", script)
 	spec.Descriptors[1] = int(w.Fd())

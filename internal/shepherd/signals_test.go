@@ -3,11 +3,12 @@ package shepherd
 import (
 	"os/exec"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 // Signals, stop and kill: who gets them, and in which order.
@@ -20,21 +21,21 @@ func TestSignalsReachTheGroup(t *testing.T) {
 		s.says("running")
 		var inGroup, outside int
 		for _, sleeper := range o.awaitSleepers(2) {
-			if groupOf(sleeper) == strconv.Itoa(pid) {
+			if proctest.Look(t, sleeper).Group == pid {
 				inGroup = sleeper
 			} else {
 				outside = sleeper
 			}
 		}
 		s.send(signalRequest{Signal: uint32(syscall.SIGSTOP)}.append(nil))
-		awaitState(t, pid, "T")
-		awaitState(t, inGroup, "T")
-		if state := stat(outside)[0]; state != "S" {
-			t.Errorf("a process outside the group is in state %s", state)
+		awaitState(t, pid, 'T')
+		awaitState(t, inGroup, 'T')
+		if state := proctest.Look(t, outside).State; state != 'S' {
+			t.Errorf("a process outside the group is in state %c", state)
 		}
 		s.send(signalRequest{Signal: uint32(syscall.SIGCONT)}.append(nil))
-		awaitState(t, pid, "S")
-		awaitState(t, inGroup, "S")
+		awaitState(t, pid, 'S')
+		awaitState(t, inGroup, 'S')
 		s.send(signalRequest{Signal: uint32(syscall.SIGHUP)}.append(nil))
 		if ended := s.endsWith("SIGHUP"); ended.Killed != 1 {
 			t.Errorf("%d were killed; only the one outside the group was left", ended.Killed)
@@ -74,14 +75,14 @@ func TestCommandInAGroupOfOthers(t *testing.T) {
 		spec.Group = leader.Process.Pid
 		pid := s.start(spec)
 		s.says("running")
-		if group := groupOf(pid); group != strconv.Itoa(leader.Process.Pid) {
-			t.Errorf("its group is %s, not %d", group, leader.Process.Pid)
+		if group := proctest.Look(t, pid).Group; group != leader.Process.Pid {
+			t.Errorf("its group is %d, not %d", group, leader.Process.Pid)
 		}
 		o.awaitSleepers(3)
 		s.send(signalRequest{Signal: uint32(syscall.SIGSTOP)}.append(nil))
-		awaitState(t, pid, "T")
-		if state := stat(leader.Process.Pid)[0]; state != "S" {
-			t.Errorf("the group's leader, which is not ours, is in state %s", state)
+		awaitState(t, pid, 'T')
+		if state := proctest.Look(t, leader.Process.Pid).State; state != 'S' {
+			t.Errorf("the group's leader, which is not ours, is in state %c", state)
 		}
 		s.send(stopRequest{}.append(nil))
 		s.endsWith("SIGTERM")
@@ -128,7 +129,7 @@ func TestStop(t *testing.T) {
 				pid := s.start(spec)
 				s.says("running")
 				if strings.Contains(test.script, "kill -STOP") {
-					awaitState(t, pid, "T")
+					awaitState(t, pid, 'T')
 				}
 				o.awaitSleepers(1)
 				begin := time.Now()

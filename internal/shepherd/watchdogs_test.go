@@ -3,9 +3,10 @@ package shepherd
 import (
 	"fmt"
 	"os"
-	"strconv"
 	"syscall"
 	"testing"
+
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 // The watchdogs themselves die, or are told of a death that is none.
@@ -48,16 +49,15 @@ func TestShepherdKilledBeforeExec(t *testing.T) {
 		s.send(frame[:len(frame)-10], append(spec.Descriptors, spec.Directory)...)
 		var child int
 		eventually(t, "a child that reads", func() (string, bool) {
-			children := childrenOf(t, s.pid)
+			children := proctest.Children(s.pid)
 			if len(children) == 1 {
-				child, err = strconv.Atoi(children[0])
-				must(t, err)
+				child = children[0].PID
 			}
 			return fmt.Sprint(children), len(children) == 1
 		})
 		childExits := watchExit(t, child)
 		must(t, syscall.Kill(o.pid, syscall.SIGSTOP))
-		awaitState(t, o.pid, "T")
+		awaitState(t, o.pid, 'T')
 		must(t, syscall.Kill(s.pid, syscall.SIGKILL))
 		s.exits()
 		s.send(frame[len(frame)-10:])
@@ -73,7 +73,7 @@ func TestShepherdKilledBeforeExec(t *testing.T) {
 func TestSettleForNobody(t *testing.T) {
 	conform(t, func(t *testing.T, o *owner) {
 		must(t, syscall.Kill(o.pid, syscall.SIGSTOP))
-		awaitState(t, o.pid, "T")
+		awaitState(t, o.pid, 'T')
 		o.control.send(settleRequest{Shepherd: 1}.append(nil))
 		o.control.close()
 		must(t, syscall.Kill(o.pid, syscall.SIGCONT))
@@ -103,7 +103,7 @@ func TestSIGCHLDForNoDeath(t *testing.T) {
 			frame, err := appendStart(nil, spec)
 			must(t, err)
 			s.send(frame[:len(frame)-10], append(spec.Descriptors, spec.Directory)...)
-			eventually(t, "a child that reads", func() (string, bool) { return "", len(childrenOf(t, s.pid)) == 1 })
+			eventually(t, "a child that reads", func() (string, bool) { return "", len(proctest.Children(s.pid)) == 1 })
 			for range 10 {
 				must(t, syscall.Kill(s.pid, syscall.SIGCHLD))
 			}
