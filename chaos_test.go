@@ -399,7 +399,8 @@ func (o *operation) killWatcher(watcher int) error {
 	if !slices.Contains(children(o.t, os.Getpid()), watcher) {
 		return nil // killed by another operation, and reaped
 	}
-	if err := unix.Kill(watcher, unix.SIGKILL); err != nil {
+	// ESRCH: it has been reaped since.
+	if err := unix.Kill(watcher, unix.SIGKILL); err != nil && err != unix.ESRCH {
 		return fmt.Errorf("kill the watcher: %w", err)
 	}
 	if !waitDeath(o.t, watcher, chaosPatience) {

@@ -96,7 +96,7 @@ type looped struct {
 
 func enter(lines iter.Seq2[[]byte, error]) (looped, error) {
 	next, leave := iter.Pull2(lines)
-	line, err, _ := next() //nolint:revive // the error is the second of what the loop yields
+	line, err, _ := next()
 	if err != nil {
 		return looped{}, err
 	}
