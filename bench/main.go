@@ -1,8 +1,8 @@
-// Command bench measures netrunner beside os/exec, in one run, and prints the
+// Command bench measures netrunner beside os/exec, or bare C, in one run, and prints the
 // table of docs/benchmarks.md. Figures are ratios: absolute ones say more about
 // the machine.
 //
-//	go run . [-time 5s] [-run regexp]
+//	go run . [-time 5s] [-run regexp] [-plot clean-up.svg]
 package main
 
 import (
@@ -26,7 +26,7 @@ type measurement struct {
 }
 
 type result struct {
-	netrunner, other string // what was measured; other is empty where os/exec has nothing to compare
+	netrunner, other string // what was measured; other is empty where there is nothing to compare with
 	value            string // what the bar is for
 	met              bool
 }
@@ -38,6 +38,10 @@ var measurements = []measurement{
 	{"private memory of a shepherd while its command runs", "≤ 32 kB", shepherdMemory},
 	{"owner's heap and goroutines a running command", "≤ 16 kB, ≤ 2", ownerMemory},
 	{"1 000 commands at once: threads of the owner", "≤ 40", thousandAtOnce},
+	{"killed owner, tree of 1 process gone", "≤ 1.3 × bare C", cleanUp(1)},
+	{"killed owner, tree of 10 processes gone", "≤ 1.3 × bare C", cleanUp(10)},
+	{"killed owner, tree of 100 processes gone", "≤ 1.3 × bare C", cleanUp(100)},
+	{"killed owner, tree of 1 000 processes gone", "≤ 1.3 × bare C", cleanUp(1000)},
 }
 
 func main() {
@@ -46,15 +50,19 @@ func main() {
 		first(os.Args[2])
 		return
 	}
+	if len(os.Args) > 2 && os.Args[1] == ownerFlag {
+		log.Fatal(own(os.Args[2:]))
+	}
 	length := flag.Duration("time", 5*time.Second, "how long to measure each of the two sides")
 	only := flag.String("run", "", "measure only what matches")
+	plot := flag.String("plot", "", "draw the times of cleaning up into this SVG `file`")
 	flag.Parse()
 	pattern, err := regexp.Compile(*only)
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Printf("%s, %d CPUs, Linux %s, %s each\n\n", runtime.Version(), runtime.NumCPU(), kernel(), *length)
-	fmt.Print("| what | bar | netrunner | os/exec | result |\n|---|---|---|---|---|\n")
+	fmt.Print("| what | bar | netrunner | beside it | result |\n|---|---|---|---|---|\n")
 	missed := false
 	for _, m := range measurements {
 		if !pattern.MatchString(m.name) {
@@ -69,6 +77,11 @@ func main() {
 			verdict, missed = "**missed**", true
 		}
 		fmt.Printf("| %s | %s | %s | %s | %s, %s |\n", m.name, m.bar, r.netrunner, r.other, r.value, verdict)
+	}
+	if *plot != "" {
+		if err := plotCleanUps(*plot, cleanedUps); err != nil {
+			log.Fatal(err)
+		}
 	}
 	if missed {
 		os.Exit(1)
