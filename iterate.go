@@ -14,8 +14,13 @@ import (
 // DefaultMaxLine is how long a line may be, in bytes, when [Cmd.MaxLine] is zero.
 const DefaultMaxLine = 1 << 20
 
-// chunkSize is a pipe's usual capacity: no read brings more (man 7 pipe).
-const chunkSize = 64 << 10
+// A loop's buffer grows from the first to the second as long as reads fill it:
+// a thousand commands that say little cost little. The second is a pipe's usual
+// capacity, and no read brings more (man 7 pipe).
+const (
+	firstChunkSize = 4 << 10
+	chunkSize      = 64 << 10
+)
 
 // Stream names where output comes from: Stdout, Stderr, or, to ask for them, both:
 // Stdout | Stderr.
@@ -107,7 +112,7 @@ func (c *Cmd) iterate(ctx context.Context, from Stream, lines bool, yield func(O
 					s.pending.limit = DefaultMaxLine
 				}
 			}
-			s.pending.data = make([]byte, max(chunkSize, c.PipeSize))
+			s.pending.most = max(chunkSize, c.PipeSize)
 			sources = append(sources, s)
 		}
 	}
@@ -176,8 +181,10 @@ type source struct {
 // read brings more into pending. That the output is at its end, by whatever
 // error, is told by Wait, since a limit or a context that has ended it is known there.
 func (s *source) read() {
-	n, err := s.reader.Read(s.pending.room())
+	room := s.pending.room()
+	n, err := s.reader.Read(room)
 	s.pending.end += n
+	s.pending.filled = n == len(room)
 	s.ended = err != nil
 }
 
@@ -263,22 +270,29 @@ func yieldBoth(sources []*source, yield func(Output, error) bool) bool {
 type pending struct {
 	data       []byte
 	start, end int
-	searched   int // up to here there is no end of a line
-	limit      int // of a line
+	searched   int  // up to here there is no end of a line
+	limit      int  // of a line
+	most       int  // of data, unless a line needs more
+	filled     bool // by the last read
 }
 
 // room returns where to read to. What is pending moves to the front, and gets
-// more room when it has half of it.
+// more room when it takes half of it.
 func (p *pending) room() []byte {
-	if p.start > 0 {
+	size := max(len(p.data), firstChunkSize)
+	if p.filled && size < p.most || p.end-p.start > size/2 {
+		size *= 2
+	}
+	if size > len(p.data) {
+		larger := make([]byte, size)
+		copy(larger, p.data[p.start:p.end])
+		p.data = larger
+	} else if p.start > 0 {
 		copy(p.data, p.data[p.start:p.end])
-		p.end -= p.start
-		p.searched -= p.start
-		p.start = 0
 	}
-	if p.end > len(p.data)/2 {
-		p.data = append(p.data, make([]byte, len(p.data))...)
-	}
+	p.end -= p.start
+	p.searched -= p.start
+	p.start = 0
 	return p.data[p.end:]
 }
 
