@@ -66,8 +66,7 @@ func (c *capture) end(r *run) {
 		if n == 0 {
 			return
 		}
-		r.counters.reads.Add(1)
-		r.counters.bytesErr.Add(int64(n))
+		r.counters.read(&r.counters.bytesErr, n)
 		_, _ = c.Write(buffer[:r.allow(n)]) // never fails
 	}
 }

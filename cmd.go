@@ -114,6 +114,10 @@ type Cmd struct {
 	// command leads a process group of its own. The tree is guarded either way.
 	Foreground bool
 
+	// Observer is told when the command starts and how it ends. Nil means nobody,
+	// and costs nothing.
+	Observer *Observer
+
 	// Err is why Command did not find the program. Start returns it.
 	Err error
 }
@@ -204,7 +208,7 @@ func (c *Cmd) Run(ctx context.Context) error {
 // Bound it with MaxOutput when the command is not to be trusted. Stdout must be nil.
 func (c *Cmd) Output(ctx context.Context) ([]byte, error) {
 	if c.Stdout != nil {
-		return nil, c.startError("check", "Stdout", errAlreadySet)
+		return nil, c.notStarted(ctx, c.startError("check", "Stdout", errAlreadySet))
 	}
 	var out bytes.Buffer
 	capture := *c
@@ -217,7 +221,7 @@ func (c *Cmd) Output(ctx context.Context) ([]byte, error) {
 // error in the order in which they were written. Stdout and Stderr must be nil.
 func (c *Cmd) CombinedOutput(ctx context.Context) ([]byte, error) {
 	if c.Stdout != nil || c.Stderr != nil {
-		return nil, c.startError("check", "Stdout or Stderr", errAlreadySet)
+		return nil, c.notStarted(ctx, c.startError("check", "Stdout or Stderr", errAlreadySet))
 	}
 	var out bytes.Buffer
 	capture := *c

@@ -19,6 +19,11 @@ var (
 // how the command ended is not known. The next command works.
 var ErrShepherdLost = errors.New("lost its shepherd")
 
+// ErrDropped says that a command was stopped because nobody referred to its
+// Process any more. Only an [Observer] is there to hear it; that the tree is gone
+// is then seen to, and not waited for.
+var ErrDropped = errors.New("was dropped")
+
 // StartError says why a command was not started. Its program has not run.
 type StartError struct {
 	Command string // as in Args[0]

@@ -176,3 +176,34 @@ func ExampleCmd_Start_cancel() {
 	// "sleep": closing down: signal: terminated
 	// true
 }
+
+// An Observer hears of every command that its template starts. A tracer starts a
+// span in Started, returns the context with it, and ends it in Exited.
+func ExampleObserver() {
+	type span struct{ name string }
+	type key struct{}
+	cmd := netrunner.Command("sh", "-c", "sleep 1000 & exit 3")
+	cmd.Observer = &netrunner.Observer{
+		Started: func(ctx context.Context, info netrunner.StartedInfo) context.Context {
+			fmt.Println("begin", info.Cmd.Args[0])
+			return context.WithValue(ctx, key{}, &span{info.Cmd.Args[0]})
+		},
+		NotStarted: func(_ context.Context, info netrunner.NotStartedInfo) {
+			fmt.Println(info.Err)
+		},
+		Leftovers: func(_ context.Context, info netrunner.LeftoversInfo) {
+			fmt.Println("killed", info.Killed)
+		},
+		Exited: func(ctx context.Context, info netrunner.ExitedInfo) {
+			fmt.Println("end", ctx.Value(key{}).(*span).name, info.State)
+		},
+	}
+	_ = cmd.Run(context.Background())
+	cmd.Dir = "/nowhere"
+	_ = cmd.Run(context.Background())
+	// Output:
+	// begin sh
+	// killed 1
+	// end sh exit status 3
+	// start "sh": chdir "/nowhere": no such file or directory
+}

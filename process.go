@@ -46,6 +46,9 @@ type run struct {
 	copies         sync.WaitGroup // of output
 	input          chan struct{}  // closed when the copy of input has ended; nil without one
 
+	observer *Observer       // may be nil
+	ctx      context.Context // for it
+
 	stopContext func() bool
 	timer       *time.Timer
 
@@ -53,6 +56,11 @@ type run struct {
 	// state is nil when the shepherd was lost.
 	state *State
 	err   error
+	// duration is Stats.Duration, also without a state.
+	duration time.Duration
+
+	stopped atomic.Bool // it was told to stop, by whom ever
+	dropped atomic.Bool // by the collector
 
 	mu        sync.Mutex
 	pinned    *Process // by Done, until the end
@@ -107,6 +115,7 @@ func (p *Process) Signal(signal syscall.Signal) error {
 // waits until the tree is gone. When the context ends earlier Stop returns its
 // cause, and the stop goes on. A command that has ended already is no error.
 func (p *Process) Stop(ctx context.Context) error {
+	p.run.stopped.Store(true)
 	if err := p.request("stop", p.run.running.Stop); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
@@ -121,7 +130,10 @@ func (p *Process) Stop(ctx context.Context) error {
 
 // Kill sends SIGKILL to the whole tree, without grace and without waiting.
 // [os.ErrProcessDone] says that it has ended.
-func (p *Process) Kill() error { return p.request("kill", p.run.running.Kill) }
+func (p *Process) Kill() error {
+	p.run.stopped.Store(true)
+	return p.request("kill", p.run.running.Kill)
+}
 
 func (p *Process) request(what string, send func() error) error {
 	err := send()
@@ -165,12 +177,22 @@ func (p *Process) Stats() Stats {
 	r := p.run
 	select {
 	case <-r.done:
-		if r.state != nil {
-			return r.state.Stats()
-		}
+		return r.finalStats()
 	default:
+		return r.unendedStats(time.Since(r.start))
 	}
-	stats := Stats{Start: r.start, Duration: time.Since(r.start), ExitCode: -1}
+}
+
+func (r *run) finalStats() Stats {
+	if r.state != nil {
+		return r.state.Stats()
+	}
+	return r.unendedStats(r.duration)
+}
+
+// unendedStats are the figures without those of the end.
+func (r *run) unendedStats(duration time.Duration) Stats {
+	stats := Stats{Start: r.start, Duration: duration, ExitCode: -1}
 	r.counters.load(&stats)
 	return stats
 }
@@ -182,7 +204,14 @@ func (r *run) stop(cause error) {
 		r.cause = cause
 	}
 	r.mu.Unlock()
+	r.stopped.Store(true)
 	_ = r.running.Stop() // when it has ended, or can't be told, its end is seen all the same
+}
+
+// drop ends a command whose Process was collected, as if the owner had died.
+func (r *run) drop() {
+	r.dropped.Store(true)
+	r.running.Abandon()
 }
 
 // allow counts n bytes of output against the limit. It returns how many of them
@@ -248,12 +277,31 @@ func (r *run) endInput() {
 	}
 }
 
-// finish makes the result known.
+// finish makes the result known: first to the observer, then to who waits.
 func (r *run) finish(ended *shepherd.Ended, duration time.Duration, err error) {
+	defer func() { // also when the observer panics
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.pinned = nil
+		close(r.done)
+	}()
+	if lost, ok := errors.AsType[*shepherd.LostError](err); ok {
+		ended.Left = lost.Left
+	}
+	r.conclude(ended, duration, err)
+	r.countEnd(ended)
+	r.observeEnd(ended)
+}
+
+// conclude sets what is final at the end.
+func (r *run) conclude(ended *shepherd.Ended, duration time.Duration, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	defer close(r.done)
-	r.pinned = nil
+	r.duration = duration
+	if err != nil && r.dropped.Load() {
+		r.err = fmt.Errorf("%q: %w", r.name, ErrDropped)
+		return
+	}
 	if err != nil {
 		r.err = fmt.Errorf("%q: %w: %w", r.name, ErrShepherdLost, err)
 		if r.cause != nil {

@@ -48,6 +48,14 @@ func (c *Cmd) Start(ctx context.Context) (*Process, error) { return c.start(ctx,
 // needs no goroutine; nor need the shepherd say at once that the command runs,
 // unless there is something to copy meanwhile.
 func (c *Cmd) start(ctx context.Context, onlyWaits bool) (*Process, error) {
+	p, err := c.begin(ctx, onlyWaits)
+	if err != nil {
+		return nil, c.notStarted(ctx, err)
+	}
+	return p, nil
+}
+
+func (c *Cmd) begin(ctx context.Context, onlyWaits bool) (*Process, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -69,6 +77,7 @@ func (c *Cmd) start(ctx context.Context, onlyWaits bool) (*Process, error) {
 		s.closeOurs()
 		return nil, c.explain(ctx, err)
 	}
+	totals.started.Add(1)
 	for _, begin := range s.copies {
 		begin()
 	}
@@ -78,7 +87,7 @@ func (c *Cmd) start(ctx context.Context, onlyWaits bool) (*Process, error) {
 	r := s.run
 	p := &Process{run: r}
 	if !onlyWaits {
-		p.cleanup = runtime.AddCleanup(p, func(r *run) { r.running.Abandon() }, r)
+		p.cleanup = runtime.AddCleanup(p, (*run).drop, r)
 	}
 	if ctx.Done() != nil {
 		r.stopContext = context.AfterFunc(ctx, func() { r.stop(context.Cause(ctx)) })
@@ -86,6 +95,7 @@ func (c *Cmd) start(ctx context.Context, onlyWaits bool) (*Process, error) {
 	if c.Timeout > 0 {
 		r.timer = time.AfterFunc(c.Timeout-time.Since(r.start), func() { r.stop(timeoutError{c.Timeout}) })
 	}
+	r.observeStart(ctx, c, p.cleanup)
 	if onlyWaits {
 		r.supervise(p.cleanup)
 	} else {

@@ -89,6 +89,26 @@ type counters struct {
 	bytesIn, bytesOut, bytesErr, writes, reads atomic.Int64
 }
 
+// read counts one call that has read n bytes of bytesOut or bytesErr.
+func (c *counters) read(bytes *atomic.Int64, n int) {
+	c.reads.Add(1)
+	bytes.Add(int64(n))
+	totals.reads.Add(1)
+	if bytes == &c.bytesErr {
+		totals.bytesErr.Add(int64(n))
+	} else {
+		totals.bytesOut.Add(int64(n))
+	}
+}
+
+// wrote counts one call that has written n bytes of standard input.
+func (c *counters) wrote(n int) {
+	c.writes.Add(1)
+	c.bytesIn.Add(int64(n))
+	totals.writes.Add(1)
+	totals.bytesIn.Add(int64(n))
+}
+
 func (c *counters) load(s *Stats) {
 	s.BytesIn, s.BytesOut, s.BytesErr = c.bytesIn.Load(), c.bytesOut.Load(), c.bytesErr.Load()
 	s.Writes, s.Reads = c.writes.Load(), c.reads.Load()

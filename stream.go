@@ -136,8 +136,7 @@ func (o *outlet) closedError(err error) error {
 }
 
 func (o *outlet) count(n int) {
-	o.run.counters.reads.Add(1)
-	o.bytes.Add(int64(n))
+	o.run.counters.read(o.bytes, n)
 }
 
 // inlet is the owner's end of a pipe that a command reads from.
@@ -148,8 +147,7 @@ type inlet struct {
 
 func (i *inlet) write(b []byte) (int, error) {
 	n, err := i.file.Write(b)
-	i.run.counters.writes.Add(1)
-	i.run.counters.bytesIn.Add(int64(n))
+	i.run.counters.wrote(n)
 	return n, err
 }
 

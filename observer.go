@@ -1,0 +1,129 @@
+package netrunner
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+
+	"github.com/netrunner-go/netrunner/internal/shepherd"
+)
+
+// Observer is a set of functions that are told of the life of commands, for
+// metrics, traces and logs. Any of them may be nil. It is attached by
+// [Cmd.Observer], and must not be changed while a command has it. One Observer
+// can serve any number of commands: its functions are called by several
+// goroutines at once when several commands are started at once.
+//
+// For each command there is either one call of NotStarted, or one of Started
+// and later, when everything about its end is final, one of Exited.
+//
+// The functions are called synchronously, and a command's goroutine goes on
+// when they return, so they should be quick. Which goroutine that is, and what
+// waits for it, is said at each of them. A panic in them is the caller's: it is
+// not recovered. One in Started kills the command, so that nothing is lost when
+// the caller of Start recovers from it.
+type Observer struct {
+	// Started is called when the program runs, by the goroutine that called
+	// Start or Run, which waits for it. The command doesn't wait, and its time
+	// runs. With Run, it may be as late as 30 ms after the start, or as the end
+	// of a command that is over sooner.
+	//
+	// The context is that of Start or Run. The one that Started returns, say with
+	// a span in it, goes to the other functions; nil stands for the same.
+	Started func(context.Context, StartedInfo) context.Context
+
+	// NotStarted is called when a command could not be started, by the goroutine
+	// that called Start, Run, Output or CombinedOutput, just before the error is
+	// returned there.
+	NotStarted func(context.Context, NotStartedInfo)
+
+	// Leftovers is called before Exited, by the same goroutine, when the command
+	// has ended and other processes of its tree had to be killed, or are left.
+	Leftovers func(context.Context, LeftoversInfo)
+
+	// Exited is called when the tree is gone, output that is copied has been
+	// written, and the result is final, but before Wait returns and Done is
+	// closed. Both wait for it, as do Stop and Run; it must not wait for the
+	// command itself. The goroutine is the command's own; with Run it is Run's
+	// caller. The context may be over by now: that may be why the command ended.
+	Exited func(context.Context, ExitedInfo)
+}
+
+// StartedInfo is what [Observer.Started] is told.
+type StartedInfo struct {
+	Cmd   *Cmd // only to be read, and only until the function returns
+	PID   int
+	Start time.Time // as in Stats
+}
+
+// NotStartedInfo is what [Observer.NotStarted] is told.
+type NotStartedInfo struct {
+	Cmd *Cmd // only to be read, and only until the function returns
+	Err *StartError
+}
+
+// LeftoversInfo is what [Observer.Leftovers] is told.
+type LeftoversInfo struct {
+	Command string // as in Args[0]
+	PID     int    // of the command
+	Killed  int    // processes other than the command that were killed to clear its tree
+	Left    int    // processes that are left: on purpose, or since they can't be killed
+	PIDs    []int  // the first of those that are left
+}
+
+// ExitedInfo is what [Observer.Exited] is told.
+type ExitedInfo struct {
+	Command string // as in Args[0]
+	PID     int
+	State   *State // nil when it is not known how the command ended
+	Stats   Stats  // also without a State, as far as known
+	Err     error  // what Wait returns, or wraps ErrDropped
+}
+
+// notStarted is for an error that Start or its like is about to return.
+func (c *Cmd) notStarted(ctx context.Context, err error) error {
+	totals.notStarted.Add(1)
+	if c.Observer == nil || c.Observer.NotStarted == nil {
+		return err
+	}
+	if start, ok := errors.AsType[*StartError](err); ok {
+		c.Observer.NotStarted(ctx, NotStartedInfo{c, start})
+	}
+	return err
+}
+
+// observeStart is for a command that runs, and that nobody waits for yet.
+func (r *run) observeStart(ctx context.Context, c *Cmd, cleanup runtime.Cleanup) {
+	r.observer, r.ctx = c.Observer, ctx
+	if r.observer == nil || r.observer.Started == nil {
+		return
+	}
+	returned := false
+	defer func() {
+		if !returned { // it has panicked, and nobody will get the Process
+			r.stopped.Store(true)
+			_ = r.running.Kill() // when it has ended, it is as well
+			go r.supervise(cleanup)
+		}
+	}()
+	if with := r.observer.Started(ctx, StartedInfo{c, r.running.PID(), r.start}); with != nil {
+		r.ctx = with
+	}
+	returned = true
+}
+
+// observeEnd is for a command whose result is known to nobody else yet.
+func (r *run) observeEnd(ended *shepherd.Ended) {
+	o := r.observer
+	if o == nil {
+		return
+	}
+	pid := r.running.PID()
+	if o.Leftovers != nil && ended.Killed+ended.Left > 0 {
+		o.Leftovers(r.ctx, LeftoversInfo{r.name, pid, ended.Killed, ended.Left, ended.LeftPIDs})
+	}
+	if o.Exited != nil {
+		o.Exited(r.ctx, ExitedInfo{r.name, pid, r.state, r.finalStats(), r.err})
+	}
+}
