@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -206,4 +207,25 @@ func ExampleObserver() {
 	// killed 1
 	// end sh exit status 3
 	// start "sh": chdir "/nowhere": no such file or directory
+}
+
+func ExampleState_LogValue() {
+	// Without what changes from run to run.
+	handler := slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			switch a.Key {
+			case slog.TimeKey, "pid", "duration", "user_time", "system_time", "max_rss_bytes":
+				return slog.Attr{}
+			}
+			return a
+		},
+	})
+	p, err := netrunner.Command("sh", "-c", "sleep 1000 & exit 3").Start(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	state, _ := p.Wait()
+	slog.New(handler).Info("command ended", "command", state)
+	// Output:
+	// level=INFO msg="command ended" command.exit_code=3 command.killed_processes=1
 }

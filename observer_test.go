@@ -1,11 +1,13 @@
 package netrunner_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os/exec"
 	"reflect"
 	"runtime"
@@ -460,6 +462,28 @@ func TestTotals(t *testing.T) {
 	check(t, json.Unmarshal(text, &again))
 	if again != after {
 		t.Errorf("%s is read as %+v", text, again)
+	}
+}
+
+func TestLogValues(t *testing.T) {
+	leaveNothing(t)
+	p := start(t, netrunner.Command("sh", "-c", "sleep 1000 & kill -9 $$"))
+	state, _ := p.Wait()
+	var out bytes.Buffer
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("ended", "state", state, "stats", state.Stats(), "lost", (*netrunner.State)(nil))
+	var line struct {
+		State, Stats map[string]any
+		Lost         any
+	}
+	check(t, json.Unmarshal(out.Bytes(), &line))
+	if line.State["signal"] != "SIGKILL" || line.State["killed_processes"] != 1.0 || line.State["exit_code"] != nil || line.Lost != nil {
+		t.Errorf("logged was %s", out.Bytes())
+	}
+	if fields := reflect.TypeFor[netrunner.Stats]().NumField(); len(line.Stats) != fields {
+		t.Errorf("of %d figures these were logged: %v", fields, line.Stats)
+	}
+	if got := time.Duration(line.Stats["duration"].(float64)); got != state.Stats().Duration {
+		t.Errorf("duration %v, want %v", got, state.Stats().Duration)
 	}
 }
 

@@ -1,10 +1,13 @@
 package netrunner
 
 import (
+	"log/slog"
 	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // State is how a command ended.
@@ -54,6 +57,42 @@ func (s *State) String() string {
 	return "signal: " + s.status.Signal().String()
 }
 
+// LogValue is a group of what one looks for first: pid, exit_code or signal, and
+// the most telling figures. What was killed or left is there when it is not
+// zero. [State.Stats] logs all figures. A nil State logs as nil.
+func (s *State) LogValue() slog.Value {
+	if s == nil {
+		return slog.AnyValue(nil)
+	}
+	attrs := make([]slog.Attr, 0, 8)
+	attrs = append(attrs, slog.Int("pid", s.pid))
+	if signal := s.Signal(); signal != 0 {
+		attrs = append(attrs, slog.String("signal", signalName(signal)))
+	} else {
+		attrs = append(attrs, slog.Int("exit_code", s.ExitCode()))
+	}
+	attrs = append(attrs,
+		slog.Duration("duration", s.stats.Duration),
+		slog.Duration("user_time", s.stats.UserTime),
+		slog.Duration("system_time", s.stats.SystemTime),
+		slog.Int64("max_rss_bytes", s.stats.MaxRSS))
+	if s.stats.Killed > 0 {
+		attrs = append(attrs, slog.Int("killed_processes", s.stats.Killed))
+	}
+	if s.stats.Left > 0 {
+		attrs = append(attrs, slog.Int("left_processes", s.stats.Left))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// signalName is SIGKILL rather than "killed", and a number for those that have no name.
+func signalName(signal syscall.Signal) string {
+	if name := unix.SignalName(signal); name != "" {
+		return name
+	}
+	return strconv.Itoa(int(signal))
+}
+
 // Stats are figures of one command. The first group counts all the time, the
 // second is known when the command has ended.
 //
@@ -82,6 +121,29 @@ type Stats struct {
 
 	Killed int // processes other than the command that were killed to clear its tree
 	Left   int // processes that were left
+}
+
+// LogValue is a group of all figures, with their units in the keys; times are durations.
+func (s Stats) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.Int64("bytes_in", s.BytesIn),
+		slog.Int64("bytes_out", s.BytesOut),
+		slog.Int64("bytes_err", s.BytesErr),
+		slog.Int64("writes", s.Writes),
+		slog.Int64("reads", s.Reads),
+		slog.Time("start", s.Start),
+		slog.Duration("duration", s.Duration),
+		slog.Int("exit_code", s.ExitCode),
+		slog.Duration("user_time", s.UserTime),
+		slog.Duration("system_time", s.SystemTime),
+		slog.Int64("max_rss_bytes", s.MaxRSS),
+		slog.Int64("minor_faults", s.MinorFaults),
+		slog.Int64("major_faults", s.MajorFaults),
+		slog.Int64("voluntary_switches", s.VoluntarySwitches),
+		slog.Int64("involuntary_switches", s.InvoluntarySwitches),
+		slog.Int("killed_processes", s.Killed),
+		slog.Int("left_processes", s.Left),
+	)
 }
 
 // counters are the figures that change while a command runs.
