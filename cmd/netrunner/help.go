@@ -29,6 +29,9 @@ const runExamples = `Examples:
   See what a job has used:
     netrunner run --stats usage.json -- ./nightly.sh
 
+  Keep what a build says, and when:
+    netrunner run --log -- make >build.log 2>&1
+
   Start a daemon that is to stay:
     netrunner run --leave -- nginx
 `

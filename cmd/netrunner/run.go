@@ -30,6 +30,7 @@ type runOptions struct {
 	env       []string
 	clearEnv  bool
 	stats     string
+	log       bool
 }
 
 func newRunCommand() *cobra.Command {
@@ -44,7 +45,10 @@ ended too.
 
 SIGTERM, SIGINT, SIGHUP and SIGQUIT to netrunner stop the command; a second one
 kills it at once. With a terminal on standard input the command is the
-foreground job: Ctrl-C, Ctrl-Z and password prompts work as without netrunner.`,
+foreground job: Ctrl-C, Ctrl-Z and password prompts work as without netrunner.
+
+With --log or --max-output the command writes to pipes, even if netrunner writes
+to a terminal. A line is then logged when its end is there.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError(cmd, errors.New("no command given"))
@@ -97,7 +101,8 @@ func (o *runOptions) flags() []flagGroup {
 	surroundings.flags.BoolVar(&o.clearEnv, "clear-env", false, "give it no other environment than --env")
 
 	report := group("What you get")
-	report.flags.StringVar(&o.stats, "stats", "", "write figures as JSON to `FILE` at the end, '-' for standard\nerror; bytes of output are among them with --max-output")
+	report.flags.BoolVar(&o.log, "log", false, "put time and source before each line of its output, in\ncolor on a terminal unless NO_COLOR is set:\n15:04:05.000 out │ text")
+	report.flags.StringVar(&o.stats, "stats", "", "write figures as JSON to `FILE` at the end, '-' for standard\nerror; bytes of output are among them with --log or --max-output")
 	report.flags.BoolP("help", "h", false, "show this help")
 	return []flagGroup{ending, how, surroundings, report}
 }
@@ -125,6 +130,11 @@ func (o *runOptions) run(args []string) error {
 		return fmt.Errorf("stats: %w", err)
 	}
 	cmd := o.command(args)
+	var lines *outputLog
+	if o.log {
+		lines = newOutputLog()
+		cmd.Stdout, cmd.Stderr = lines.out, lines.err
+	}
 	// A reader of our output that has gone shows as an error of the write.
 	ignoreBrokenPipe()
 	signals := catchSignals(cmd.Foreground)
@@ -136,9 +146,12 @@ func (o *runOptions) run(args []string) error {
 	}
 	signals.relay(process)
 	state, err := process.Wait()
+	if lines != nil {
+		err = cmp.Or(err, lines.finish())
+	}
 	r := &report{Command: args, Reason: cmp.Or(reason(err), signals.reason())}
 	r.addState(state)
-	if o.maxOutput > 0 {
+	if o.maxOutput > 0 || o.log {
 		r.addOutput(process.Stats())
 	}
 	return stats.finish(endError(state, err), r)

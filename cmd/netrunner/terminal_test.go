@@ -251,3 +251,31 @@ func TestTerminalShellInside(t *testing.T) {
 	term.enter("echo status $?")
 	term.expect(`^status 8`)
 }
+
+// What the log of a terminal looks like: with colors unless they are not wanted,
+// and without what would move the cursor.
+func TestTerminalLog(t *testing.T) {
+	t.Parallel()
+	// As tmux tells the colors, which is not as they were written.
+	const off = `(\x1b\[[0-9;]+m)+`
+	for _, test := range []struct{ env, out, err string }{
+		{"", `\x1b\[2m[\d:.]+ out │` + off + ` text`, `\x1b\[31m[\d:.]+ err │` + off + ` text`},
+		{"NO_COLOR=1 ", `(?m)^[\d:.]+ out │ text`, `(?m)^[\d:.]+ err │ text`},
+		{"TERM=dumb ", `(?m)^[\d:.]+ out │ text`, `(?m)^[\d:.]+ err │ text`},
+	} {
+		term := newTerminal(t)
+		path := script(t, `echo text; echo text >&2; printf 'no \033[2Jclearing\n'; exit 5`)
+		term.enter(test.env + "netrunner run --log -- sh " + path + "; echo status $?")
+		term.expect(`^status 5`)
+		term.expect(`out │ no \\x1b\[2Jclearing$`)
+		out, err := term.tmux("capture-pane", "-p", "-e").Output() // with the sequences for colors
+		if err != nil {
+			t.Fatalf("tmux capture-pane: %v", err)
+		}
+		for _, want := range []string{test.out, test.err} {
+			if !regexp.MustCompile(want).Match(out) {
+				t.Errorf("with %q: no %q in %q", test.env, want, out)
+			}
+		}
+	}
+}
