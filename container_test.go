@@ -159,9 +159,7 @@ func newBox(t *testing.T) box {
 	check(t, os.Chmod(dir, 0o755))
 	self, err := os.Executable()
 	check(t, err)
-	binary, err := os.ReadFile(self)
-	check(t, err)
-	check(t, os.WriteFile(filepath.Join(dir, "test"), binary, 0o755))
+	proctest.CopyProgram(t, self, filepath.Join(dir, "test"), 0o755)
 	helper := helperCommand(t, "install-helper", filepath.Join(dir, "shepherd"))
 	check(t, helper.Run(testContext(t)))
 	return box{dir}

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/netrunner-go/netrunner"
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 // What the helpers may not have any more: descriptors to receive a request with,
@@ -247,12 +248,7 @@ func TestWhatMayNotBeKilledIsReported(t *testing.T) {
 	leaveNothing(t)
 	box := newBox(t)
 	become := filepath.Join(box.dir, "become")
-	setpriv, err := exec.LookPath("setpriv")
-	check(t, err)
-	content, err := os.ReadFile(setpriv)
-	check(t, err)
-	check(t, os.WriteFile(become, content, 0o600))
-	check(t, os.Chmod(become, 0o755|os.ModeSetuid))
+	proctest.CopyProgram(t, "setpriv", become, 0o755|os.ModeSetuid)
 	var fs unix.Statfs_t
 	check(t, unix.Statfs(box.dir, &fs))
 	if fs.Flags&unix.ST_NOSUID != 0 {
@@ -314,12 +310,19 @@ func TestABackgroundProcessBlocksNobody(t *testing.T) {
 		t.Errorf("%q, %v", out, err)
 	}
 	sleeper := only(t, marked(t, mark))
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", sleeper))
-	check(t, err)
-	for _, entry := range entries {
-		if target, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", sleeper, entry.Name())); target != os.DevNull {
-			t.Errorf("the process in the background has %s, %s", entry.Name(), target)
+	var open []string
+	proctest.Eventually(t, "a process in the background with nothing but /dev/null", func() bool { // it may still load its library
+		open = nil
+		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", sleeper))
+		check(t, err)
+		for _, entry := range entries {
+			target, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", sleeper, entry.Name()))
+			open = append(open, entry.Name()+" "+target)
 		}
+		return slices.Equal(open, []string{"0 /dev/null", "1 /dev/null", "2 /dev/null"})
+	})
+	if t.Failed() {
+		t.Errorf("it has %q", open)
 	}
 	check(t, unix.Kill(sleeper, unix.SIGKILL))
 	waitGone(t, mark, patience)

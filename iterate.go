@@ -142,10 +142,10 @@ func (c *Cmd) iterate(ctx context.Context, from Stream, lines bool, yield func(O
 
 func (c *Cmd) startIterated(ctx context.Context, from Stream) (*Process, error) {
 	if from == 0 || from&^(Stdout|Stderr) != 0 {
-		return nil, c.startError("check", from.String(), errUnknown)
+		return nil, c.notStarted(ctx, c.startError("check", from.String(), errUnknown))
 	}
 	if c.Stdin == Pipe {
-		return nil, c.startError("check", "Stdin", errUnreachable)
+		return nil, c.notStarted(ctx, c.startError("check", "Stdin", errUnreachable))
 	}
 	piped := *c
 	for _, output := range []struct {
@@ -155,12 +155,12 @@ func (c *Cmd) startIterated(ctx context.Context, from Stream) (*Process, error) 
 	}{{Stdout, "Stdout", &piped.Stdout}, {Stderr, "Stderr", &piped.Stderr}} {
 		if from&output.stream == 0 {
 			if *output.field == Pipe {
-				return nil, c.startError("check", output.name, errUnreachable)
+				return nil, c.notStarted(ctx, c.startError("check", output.name, errUnreachable))
 			}
 			continue
 		}
 		if *output.field != nil && *output.field != Pipe {
-			return nil, c.startError("check", output.name, errAlreadySet)
+			return nil, c.notStarted(ctx, c.startError("check", output.name, errAlreadySet))
 		}
 		*output.field = Pipe
 	}

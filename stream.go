@@ -241,10 +241,7 @@ func (r *PipeReader) feed(to *inlet) error {
 	if r.out == nil {
 		return notPiped(r.field)
 	}
-	err := r.out.copyTo(to.file, func(n int64) {
-		to.run.counters.writes.Add(1)
-		to.run.counters.bytesIn.Add(n)
-	})
+	err := r.out.copyTo(to.file, func(n int64) { to.run.counters.wrote(int(n)) })
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed) {
 		return errUnwanted
 	}

@@ -505,8 +505,8 @@ func TestLeftoverThatCannotBeKilledIsReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	program := filepath.Join(dir, "immune")
-	copyProgram(t, "immune", program, 0o755|os.ModeSetuid)
-	copyProgram(t, "netrunner", filepath.Join(dir, "netrunner"), 0o755)
+	proctest.CopyProgram(t, "immune", program, 0o755|os.ModeSetuid)
+	proctest.CopyProgram(t, "netrunner", filepath.Join(dir, "netrunner"), 0o755)
 	cmd := command(t, filepath.Join(dir, "netrunner"), "run", "--", "sh", "-c", `mkfifo fifo && { "$0" >fifo 2>/dev/null & } && read line <fifo && [ "$line" = ready ]`, program)
 	cmd.Dir = filepath.Join(dir, "work")
 	if err := os.Mkdir(cmd.Dir, 0o755); err != nil {
@@ -530,21 +530,5 @@ func TestLeftoverThatCannotBeKilledIsReported(t *testing.T) {
 			t.Skipf("cannot run a set-uid program in %s: %s", dir, out)
 		}
 		t.Errorf("status %d, and it said %q", got, out)
-	}
-}
-
-func copyProgram(t *testing.T, name, to string, mode os.FileMode) {
-	t.Helper()
-	from, err := exec.LookPath(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// cp, since a file that this process writes may still be open for writing in
-	// a child of another test when it is to be run.
-	if out, err := exec.Command("cp", from, to).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	if err := os.Chmod(to, mode); err != nil {
-		t.Fatal(err)
 	}
 }

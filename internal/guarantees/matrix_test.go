@@ -460,18 +460,5 @@ func copySetUID(t *testing.T, path string) {
 	if fs.Flags&unix.ST_NOSUID != 0 {
 		t.Skipf("the file system of %s is mounted nosuid", filepath.Dir(path))
 	}
-	original, err := exec.LookPath("sleep")
-	if err != nil {
-		t.Fatal(err)
-	}
-	content, err := os.ReadFile(original)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, content, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(path, 0o755|os.ModeSetuid); err != nil {
-		t.Fatal(err)
-	}
+	proctest.CopyProgram(t, "sleep", path, 0o755|os.ModeSetuid)
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -230,4 +231,22 @@ func Eventually(t testing.TB, what string, happened func() bool) bool {
 		}
 	}
 	return true
+}
+
+// CopyProgram copies a program, by its name in PATH or by its path, whatever the
+// umask. It is cp that does it: a file that this process writes may still be open
+// for writing in a child of another test when it is to be run, and that fails
+// with ETXTBSY.
+func CopyProgram(t testing.TB, name, to string, mode os.FileMode) {
+	t.Helper()
+	from, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("cp", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := os.Chmod(to, mode); err != nil {
+		t.Fatal(err)
+	}
 }

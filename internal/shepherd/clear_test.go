@@ -113,7 +113,7 @@ func TestWhatMayNotBeKilled(t *testing.T) {
 		needOrphans(t, b)
 		dir := buildDirectoryFor(t)
 		become := filepath.Join(dir, "setpriv")
-		copyFile(t, setpriv, become, 0o755|os.ModeSetuid)
+		proctest.CopyProgram(t, setpriv, become, 0o755|os.ModeSetuid)
 		var fs unix.Statfs_t
 		must(t, unix.Statfs(dir, &fs))
 		if fs.Flags&unix.ST_NOSUID != 0 {

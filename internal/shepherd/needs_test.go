@@ -44,11 +44,3 @@ func buildDirectoryFor(t *testing.T) string {
 	must(t, os.Chmod(dir, 0o755))
 	return dir
 }
-
-func copyFile(t *testing.T, from, to string, mode os.FileMode) {
-	t.Helper()
-	content, err := os.ReadFile(from)
-	must(t, err)
-	must(t, os.WriteFile(to, content, 0o600))
-	must(t, os.Chmod(to, mode)) // whatever the umask, and set-uid too
-}

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 // What can go wrong before a command runs.
@@ -224,7 +226,7 @@ func TestTooManyDescriptorsOnTheirWay(t *testing.T) {
 		self, err := os.Executable()
 		must(t, err)
 		program := filepath.Join(buildDirectoryFor(t), "test-program")
-		copyFile(t, self, program, 0o755)
+		proctest.CopyProgram(t, self, program, 0o755)
 		o := startOwner(t, b, &start{user: stranger, before: []string{needProgram(t, "prlimit"), "--nofile=100:100"}})
 		s := o.shepherd()
 		holder := exec.Command(program)
