@@ -196,7 +196,7 @@ func (c *Cmd) String() string {
 // Run starts the command and waits until its whole tree is gone. A status other
 // than zero is an [*ExitError].
 func (c *Cmd) Run(ctx context.Context) error {
-	p, err := c.start(ctx, true)
+	p, err := c.start(ctx, true, nil)
 	if err != nil {
 		return err
 	}

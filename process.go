@@ -22,8 +22,19 @@ const inputPatience = 100 * time.Millisecond
 // nobody refers to any more is stopped when the garbage collector finds it. Its
 // methods are safe for concurrent use.
 type Process struct {
-	run     *run
-	cleanup runtime.Cleanup
+	run      *run
+	cleanup  runtime.Cleanup
+	heldWith any // what is not collected before this: its group, its pipeline
+}
+
+// whole is what a command can be a part of: a group, or a pipeline.
+type whole interface {
+	// began is told before the end can come. It returns what is to be held as
+	// long as the Process is.
+	began(p *Process) (heldWith any)
+	// ended calls r.announce. Where it holds a lock meanwhile, whoever has seen
+	// the end of the command also sees what ended makes of it.
+	ended(r *run)
 }
 
 // run is what the goroutines of a command work on. It does not refer to the
@@ -37,6 +48,7 @@ type run struct {
 	limit     int64        // Cmd.MaxOutput
 	remaining atomic.Int64 // of it
 	leave     bool         // Cmd.Leftovers
+	whole     whole        // nil for a command by itself
 
 	stdin          *inlet // Pipe, or copied
 	stdout, stderr *outlet
@@ -174,7 +186,10 @@ func (p *Process) Wait() (*State, error) {
 
 // Stats returns the figures so far, or the final ones.
 func (p *Process) Stats() Stats {
-	r := p.run
+	return p.run.figures()
+}
+
+func (r *run) figures() Stats {
 	select {
 	case <-r.done:
 		return r.finalStats()
@@ -277,13 +292,14 @@ func (r *run) endInput() {
 	}
 }
 
-// finish makes the result known: first to the observer, then to who waits.
+// finish makes the result, and tells the observer before whoever waits.
 func (r *run) finish(ended *shepherd.Ended, duration time.Duration, err error) {
 	defer func() { // also when the observer panics
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.pinned = nil
-		close(r.done)
+		if r.whole != nil {
+			r.whole.ended(r)
+		} else {
+			r.announce()
+		}
 	}()
 	if lost, ok := errors.AsType[*shepherd.LostError](err); ok {
 		ended.Left = lost.Left
@@ -291,6 +307,14 @@ func (r *run) finish(ended *shepherd.Ended, duration time.Duration, err error) {
 	r.conclude(ended, duration, err)
 	r.countEnd(ended)
 	r.observeEnd(ended)
+}
+
+// announce makes the result known to whoever waits.
+func (r *run) announce() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pinned = nil
+	close(r.done)
 }
 
 // conclude sets what is final at the end.

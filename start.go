@@ -42,27 +42,28 @@ func CloseIdle() { shepherd.CloseIdle() }
 // to the whole tree.
 //
 // The error is a [*StartError]; the command's program has not run then.
-func (c *Cmd) Start(ctx context.Context) (*Process, error) { return c.start(ctx, false) }
+func (c *Cmd) Start(ctx context.Context) (*Process, error) { return c.start(ctx, false, nil) }
 
 // start is Start. For a caller who only waits for the end, it returns then, and
 // needs no goroutine; nor need the shepherd say at once that the command runs,
-// unless there is something to copy meanwhile.
-func (c *Cmd) start(ctx context.Context, onlyWaits bool) (*Process, error) {
-	p, err := c.begin(ctx, onlyWaits)
+// unless there is something to copy meanwhile. What the command belongs to, if
+// anything, is told when it has begun, and when it has ended.
+func (c *Cmd) start(ctx context.Context, onlyWaits bool, whole whole) (*Process, error) {
+	p, err := c.begin(ctx, onlyWaits, whole)
 	if err != nil {
 		return nil, c.notStarted(ctx, err)
 	}
 	return p, nil
 }
 
-func (c *Cmd) begin(ctx context.Context, onlyWaits bool) (*Process, error) {
+func (c *Cmd) begin(ctx context.Context, onlyWaits bool, whole whole) (*Process, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
 	if err := context.Cause(ctx); err != nil {
 		return nil, c.startError("start", "", err)
 	}
-	s := &starting{cmd: c, run: &run{name: c.name(), limit: c.MaxOutput, leave: c.Leftovers == LeaveLeftovers, done: make(chan struct{})}}
+	s := &starting{cmd: c, run: &run{name: c.name(), limit: c.MaxOutput, leave: c.Leftovers == LeaveLeftovers, whole: whole, done: make(chan struct{})}}
 	defer s.close()
 	s.run.remaining.Store(c.MaxOutput)
 	spec, err := s.spec()
@@ -86,6 +87,9 @@ func (c *Cmd) begin(ctx context.Context, onlyWaits bool) (*Process, error) {
 	}
 	r := s.run
 	p := &Process{run: r}
+	if whole != nil {
+		p.heldWith = whole.began(p)
+	}
 	if !onlyWaits {
 		p.cleanup = runtime.AddCleanup(p, (*run).drop, r)
 	}

@@ -146,6 +146,29 @@ func (s Stats) LogValue() slog.Value {
 	)
 }
 
+// add adds the figures of another command: sums, but for Start, which is the
+// earlier one, for MaxRSS, which is the larger, and for ExitCode, which stays.
+func (s *Stats) add(other *Stats) {
+	if s.Start.IsZero() || other.Start.Before(s.Start) {
+		s.Start = other.Start
+	}
+	s.BytesIn += other.BytesIn
+	s.BytesOut += other.BytesOut
+	s.BytesErr += other.BytesErr
+	s.Writes += other.Writes
+	s.Reads += other.Reads
+	s.Duration += other.Duration
+	s.UserTime += other.UserTime
+	s.SystemTime += other.SystemTime
+	s.MaxRSS = max(s.MaxRSS, other.MaxRSS)
+	s.MinorFaults += other.MinorFaults
+	s.MajorFaults += other.MajorFaults
+	s.VoluntarySwitches += other.VoluntarySwitches
+	s.InvoluntarySwitches += other.InvoluntarySwitches
+	s.Killed += other.Killed
+	s.Left += other.Left
+}
+
 // counters are the figures that change while a command runs.
 type counters struct {
 	bytesIn, bytesOut, bytesErr, writes, reads atomic.Int64
