@@ -170,3 +170,8 @@ func start(t testing.TB, cmd *netrunner.Cmd) *netrunner.Process {
 	})
 	return p
 }
+
+// endless returns a command that runs until it is stopped, with a child in a session of its own.
+func endless(mark string) *netrunner.Cmd {
+	return netrunner.Command("sh", "-c", "setsid sleep $0 & sleep $0", mark)
+}
