@@ -445,7 +445,7 @@ func (p *place) ended(r *run) {
 	m := p.members
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r.conclude()
+	r.announce()
 	p.cancel(nil)
 	delete(m.inside, p)
 	m.ends++

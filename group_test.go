@@ -462,10 +462,12 @@ func crowd() {
 		os.Exit(1)
 	}
 	cmd = netrunner.Command("/bin/sleep", "0.05")
-	cmd.Stdin, cmd.Stdout = strings.NewReader(""), io.Discard
+	cmd.Stdout = io.Discard
 	var g netrunner.Group
 	for range 2 * room {
-		g.Go(ctx, cmd)
+		own := cmd.With()
+		own.Stdin = strings.NewReader("")
+		g.Go(ctx, own)
 	}
 	if err := g.Wait(); err != nil || g.Stats().Started != 2*room {
 		fmt.Println(g.Stats().Started, "of", 2*room, err)

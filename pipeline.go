@@ -309,7 +309,7 @@ func (p *PipelineProcess) Stats() Stats {
 func (j *joint) began(*Process) any { return nil }
 
 func (j *joint) ended(r *run) {
-	r.conclude()
+	r.announce()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.running--; j.running == 0 {
