@@ -24,9 +24,9 @@ const produced = 256 << 20
 var producer = []string{"dd", "if=/dev/zero", "bs=1M", fmt.Sprintf("count=%d", produced>>20), "status=none"}
 
 // throughOurs runs the producer and gives its output to a consumer.
-func throughOurs(ctx context.Context, consume func(io.Reader) (int64, error)) (int64, error) {
+func throughOurs(ctx context.Context, pipeSize int, consume func(io.Reader) (int64, error)) (int64, error) {
 	cmd := netrunner.Command(producer[0], producer[1:]...)
-	cmd.Stdout = netrunner.Pipe
+	cmd.Stdout, cmd.PipeSize = netrunner.Pipe, pipeSize
 	p, err := cmd.Start(ctx)
 	if err != nil {
 		return 0, err
@@ -95,7 +95,7 @@ func reading(size int) func(context.Context, time.Duration) (result, error) {
 			}
 		}
 		return turns(length, 1.0, produced,
-			func() error { return all(throughOurs(ctx, consume)) },
+			func() error { return all(throughOurs(ctx, 0, consume)) },
 			func() error { return all(throughExec(ctx, consume)) })
 	}
 }
@@ -105,7 +105,7 @@ func reading(size int) func(context.Context, time.Duration) (result, error) {
 type onlyWriter struct{ io.Writer }
 
 // toFile compares splice with copying, into a file in memory, so that no disk counts.
-func toFile(ctx context.Context, length time.Duration) (r result, err error) {
+func toFile(ctx context.Context, length time.Duration, pipeSize int) (r result, err error) {
 	file, err := os.CreateTemp("/dev/shm", "netrunner-bench-")
 	if err != nil {
 		return result{}, err
@@ -120,13 +120,13 @@ func toFile(ctx context.Context, length time.Duration) (r result, err error) {
 		}
 	}
 	return turns(length, 1.5, produced,
-		func() error { return all(throughOurs(ctx, consume(file))) },
+		func() error { return all(throughOurs(ctx, pipeSize, consume(file))) },
 		func() error { return all(throughExec(ctx, consume(onlyWriter{file}))) })
 }
 
 // toSocket is the same with a Unix socket whose other end is read by cat into
 // /dev/null, as fast as that can.
-func toSocket(ctx context.Context, length time.Duration) (r result, err error) {
+func toSocket(ctx context.Context, length time.Duration, pipeSize int) (r result, err error) {
 	dir, err := os.MkdirTemp("", "netrunner-bench-")
 	if err != nil {
 		return result{}, err
@@ -167,8 +167,13 @@ func toSocket(ctx context.Context, length time.Duration) (r result, err error) {
 		return func(r io.Reader) (int64, error) { return io.Copy(w, r) }
 	}
 	return turns(length, 1.5, produced,
-		func() error { return all(throughOurs(ctx, consume(conn))) },
+		func() error { return all(throughOurs(ctx, pipeSize, consume(conn))) },
 		func() error { return all(throughExec(ctx, consume(onlyWriter{conn}))) })
+}
+
+// sized runs a measurement with pipes of netrunner's that have this size.
+func sized(measure func(context.Context, time.Duration, int) (result, error), pipeSize int) func(context.Context, time.Duration) (result, error) {
+	return func(ctx context.Context, length time.Duration) (result, error) { return measure(ctx, length, pipeSize) }
 }
 
 const (
