@@ -195,7 +195,7 @@ func (p *PipelineProcess) Signal(signal syscall.Signal) error {
 // trees are gone. When the context ends earlier Stop returns its cause, and the
 // stop goes on. A pipeline that has ended already is no error.
 func (p *PipelineProcess) Stop(ctx context.Context) error {
-	err := p.each(func(process *Process) error { return process.request("stop", process.run.running.Stop) })
+	err := p.each((*Process).beginStop)
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}

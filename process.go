@@ -127,8 +127,7 @@ func (p *Process) Signal(signal syscall.Signal) error {
 // waits until the tree is gone. When the context ends earlier Stop returns its
 // cause, and the stop goes on. A command that has ended already is no error.
 func (p *Process) Stop(ctx context.Context) error {
-	p.run.stopped.Store(true)
-	if err := p.request("stop", p.run.running.Stop); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := p.beginStop(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	select {
@@ -138,6 +137,11 @@ func (p *Process) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+func (p *Process) beginStop() error {
+	p.run.stopped.Store(true)
+	return p.request("stop", p.run.running.Stop)
 }
 
 // Kill sends SIGKILL to the whole tree, without grace and without waiting.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -333,4 +334,46 @@ func TestBytesAreAccountedFor(t *testing.T) {
 			t.Fatalf("%d bytes went in, %d came out, counted are %d and %d", len(want), got.Len(), stats.BytesIn, stats.BytesOut)
 		}
 	})
+}
+
+// A full pipe of standard error that nobody reads holds up only who writes there.
+func TestStderrThatNobodyReadsDoesNotHoldUpStdout(t *testing.T) {
+	leaveNothing(t)
+	cmd := netrunner.Command("sh", "-c", "head -c 1000000 /dev/zero >&2 & head -c 5000000 /dev/zero; echo; wait")
+	cmd.Stderr = netrunner.Pipe
+	p := start(t, cmd)
+	if n, err := io.CopyN(io.Discard, p.Stdout(), 5000001); err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if n, err := io.Copy(io.Discard, p.Stderr()); n != 1000000 || err != nil {
+		t.Errorf("%d bytes of standard error, %v", n, err)
+	}
+	check(t, p.Stderr().Close())
+	_, err := p.Wait()
+	check(t, err)
+}
+
+// Reads, copies and Waits that wait are in the poller, and hold no threads.
+func TestWaitingHoldsNoThread(t *testing.T) {
+	leaveNothing(t)
+	const count = 100
+	cmd := netrunner.Command("cat")
+	cmd.Stdin, cmd.Stdout = netrunner.Pipe, netrunner.Pipe
+	var waiting sync.WaitGroup
+	var running []*netrunner.Process
+	for range count {
+		p := start(t, cmd)
+		running = append(running, p)
+		waiting.Go(func() { _, _ = p.Stdout().Read(make([]byte, 1)) })
+		waiting.Go(func() { _, _ = p.Wait() })
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	check(t, err)
+	if len(threads) > count/2 {
+		t.Errorf("%d threads for %d commands, %d reads and as many waits", len(threads), count, count)
+	}
+	for _, p := range running {
+		check(t, p.Stdin().Close())
+	}
+	waiting.Wait()
 }
