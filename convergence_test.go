@@ -19,7 +19,7 @@ func TestATreeThatForksWhileItIsKilledLoses(t *testing.T) {
 	box := newBox(t)
 	for _, chains := range []struct{ name, number, setsid string }{
 		{"in one group", "200", "0"},
-		{"in a new session at each link", "40", "1"},
+		{"in a new session at each link", "8", "1"},
 	} {
 		t.Run(chains.name, func(t *testing.T) {
 			cmd := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
