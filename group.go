@@ -72,7 +72,8 @@ type members struct {
 	closed  error               // why no more are started
 	queue   []*place            // that wait, by their tickets
 	inside  map[*place]struct{} // that run, or are just being started
-	idle    chan struct{}       // closed when both are empty; nil when nobody waits for that
+	leaving int                 // that were not started, as is just being said
+	idle    chan struct{}       // closed when nobody is left; nil when nobody waits for that
 	first   error               // of Wait
 	unclean error               // of Close
 
@@ -93,7 +94,8 @@ type members struct {
 type place struct {
 	members    *members
 	cmd        *Cmd
-	ctx        context.Context
+	caller     context.Context
+	ctx        context.Context         // the caller's, and
 	cancel     context.CancelCauseFunc // ends the wait, the start, the command
 	background bool                    // the group is told why it was not started
 	ticket     uint64
@@ -218,18 +220,21 @@ func (g *Group) open() *members {
 
 // enter queues a command that can be started, as far as can be seen.
 func (m *members) enter(ctx context.Context, cmd *Cmd, background bool) (*place, error) {
+	p := &place{members: m, cmd: cmd, background: background, caller: ctx}
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err := m.refuse(cmd); err != nil {
-		if background {
-			m.fail(err)
-		}
-		return nil, err
+	err := m.refuse(cmd)
+	if err == nil {
+		p.ticket = m.tickets
+		m.tickets++
+		p.ctx, p.cancel = context.WithCancelCause(ctx)
+		m.enqueue(p)
+	} else {
+		m.leaving++
 	}
-	p := &place{members: m, cmd: cmd, background: background, ticket: m.tickets}
-	m.tickets++
-	p.ctx, p.cancel = context.WithCancelCause(ctx)
-	m.enqueue(p)
+	m.mu.Unlock()
+	if err != nil {
+		return nil, p.giveUp(err)
+	}
 	return p, nil
 }
 
@@ -292,7 +297,7 @@ func (m *members) mayEnter() bool {
 	return len(m.inside) == 0 || m.ends > m.failedAt
 }
 
-func (m *members) empty() bool { return len(m.queue) == 0 && len(m.inside) == 0 }
+func (m *members) empty() bool { return len(m.queue)+len(m.inside)+m.leaving == 0 }
 
 func (m *members) waitIdle() {
 	m.mu.Lock()
@@ -342,19 +347,19 @@ func (m *members) fail(err error) {
 func (p *place) start(onlyWaits bool) (*Process, error) {
 	for {
 		if err := p.wait(); err != nil {
-			return nil, err
+			return nil, p.giveUp(err)
 		}
-		process, err := p.cmd.start(p.ctx, onlyWaits, p)
+		process, err := p.cmd.begin(p.ctx, onlyWaits, p)
 		if err == nil {
 			return process, nil
 		}
 		if again, err := p.failed(err); !again {
-			return nil, err
+			return nil, p.giveUp(err)
 		}
 	}
 }
 
-// wait returns when the command may be started.
+// wait returns when the command may be started. After an error the place is on leave.
 func (p *place) wait() error {
 	select {
 	case <-p.ready:
@@ -370,14 +375,16 @@ func (p *place) wait() error {
 	default:
 	}
 	m.queue = slices.DeleteFunc(m.queue, func(other *place) bool { return other == p })
+	m.leaving++
 	err := context.Cause(p.ctx)
 	if p.refusal != nil {
 		err = fmt.Errorf("%w (after: %w)", err, p.refusal)
 	}
-	return p.giveUp(p.cmd.startError("wait for a place", "", err))
+	return p.cmd.startError("wait for a place", "", err)
 }
 
-// failed takes the error of a start, and says whether to wait for another.
+// failed takes the error of a start, and says whether to wait for another. If
+// not, the place is on leave.
 func (p *place) failed(err error) (again bool, _ error) {
 	m := p.members
 	m.mu.Lock()
@@ -386,27 +393,38 @@ func (p *place) failed(err error) (again bool, _ error) {
 	m.starting--
 	var refused *StartError
 	if p.ctx.Err() != nil || !errors.As(err, &refused) || !ranOut(err) {
-		return false, p.giveUp(err)
+		m.leaving++
+		return false, err
 	}
 	m.scarce = true
 	m.failedAt = max(m.failedAt, p.ends)
 	if p.lonely && p.admitted == m.admitted { // and so it was until now
 		refused.Err = fmt.Errorf("%w, and no command of the group runs whose end could help", refused.Err)
-		return false, p.giveUp(err)
+		m.leaving++
+		return false, err
 	}
 	p.refusal = refused.Err
 	m.enqueue(p)
 	return true, nil
 }
 
-// giveUp is the end of a place whose command was not started. m.mu is held.
+// giveUp is the end of a place on leave. The observer is told before who waits
+// for the group, and without a lock.
 func (p *place) giveUp(err error) error {
-	p.cancel(nil)
-	if p.background {
-		p.members.fail(err)
-	}
-	p.members.admit()
-	return err
+	m := p.members
+	defer func() { // also when the observer panics
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.leaving--
+		if p.cancel != nil {
+			p.cancel(nil)
+		}
+		if p.background {
+			m.fail(err)
+		}
+		m.admit()
+	}()
+	return notStarted(p.caller, p.cmd, err)
 }
 
 // ranOut reports whether a start has failed for want of what others may give back.

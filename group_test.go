@@ -464,6 +464,7 @@ func crowd() {
 	cmd = netrunner.Command("/bin/sleep", "0.05")
 	cmd.Stdout = io.Discard
 	var g netrunner.Group
+	before := netrunner.Totals().NotStarted
 	for range 2 * room {
 		own := cmd.With()
 		own.Stdin = strings.NewReader("")
@@ -471,6 +472,10 @@ func crowd() {
 	}
 	if err := g.Wait(); err != nil || g.Stats().Started != 2*room {
 		fmt.Println(g.Stats().Started, "of", 2*room, err)
+		os.Exit(1)
+	}
+	if told := netrunner.Totals().NotStarted - before; told != 0 {
+		fmt.Println(told, "were said not to have started, and have")
 		os.Exit(1)
 	}
 	fmt.Println("all have run")
@@ -651,4 +656,78 @@ func mostAtOnce(processes []*netrunner.Process) (most int) {
 		most = max(most, running)
 	}
 	return most
+}
+
+// Each command has one call of NotStarted, or one of Started and one of Exited,
+// before who waits for the group is told.
+func TestAnObserverInAGroupAndAPipeline(t *testing.T) {
+	leaveNothing(t)
+	var mu sync.Mutex
+	told := map[string]int{}
+	note := func(what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		told[what]++
+	}
+	g := netrunner.Group{Limit: 1}
+	observer := &netrunner.Observer{
+		Started: func(ctx context.Context, _ netrunner.StartedInfo) context.Context { note("started"); return ctx },
+		NotStarted: func(_ context.Context, info netrunner.NotStartedInfo) {
+			g.Stats() // it may ask the group
+			note(info.Err.Step)
+		},
+		Exited: func(context.Context, netrunner.ExitedInfo) { g.Stats(); note("exited") },
+	}
+	observed := func(name string, args ...string) *netrunner.Cmd {
+		cmd := netrunner.Command(name, args...)
+		cmd.Observer = observer
+		return cmd
+	}
+	g.Go(testContext(t), observed("sleep", marker()))
+	g.Go(testContext(t), observed("/nowhere/program"))
+	short, cancel := context.WithTimeout(testContext(t), 20*time.Millisecond)
+	defer cancel()
+	if err := g.Run(short, observed("true")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want DeadlineExceeded", err)
+	}
+	g.Go(testContext(t), observed("true"))
+	check(t, g.Close())
+	g.Go(testContext(t), observed("true"))
+	_ = g.Wait()
+	mu.Lock()
+	got := fmt.Sprint(told)
+	mu.Unlock()
+	if want := "map[check:1 exited:1 started:1 wait for a place:3]"; got != want {
+		t.Errorf("in the group: %s, want %s", got, want)
+	}
+	clear(told)
+	check(t, netrunner.Pipeline{observed("echo"), observed("cat")}.Run(testContext(t)))
+	if err := (netrunner.Pipeline{observed("/nowhere/program"), observed("cat")}).Run(testContext(t)); err == nil {
+		t.Error("it was started")
+	}
+	if err := (netrunner.Pipeline{observed("cat"), observed("a\x00b"), nil}).Run(testContext(t)); err == nil {
+		t.Error("it was started")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if got, want := fmt.Sprint(told), "map[exec:1 exited:3 find:1 started:3]"; got != want {
+		t.Errorf("in pipelines: %s, want %s", got, want)
+	}
+}
+
+// What an observer's panic leaves of a pipeline is nothing.
+func TestAnObserverPanicsInAPipeline(t *testing.T) {
+	leaveNothing(t)
+	mark := marker()
+	first := endless(mark)
+	first.Observer = &netrunner.Observer{Started: func(context.Context, netrunner.StartedInfo) context.Context { panic("on purpose") }}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("nothing has panicked")
+			}
+		}()
+		_, _ = netrunner.Pipeline{first, endless(mark)}.Start(testContext(t))
+	}()
+	waitGone(t, mark, patience)
 }

@@ -25,8 +25,8 @@ import (
 // the caller of Start recovers from it.
 type Observer struct {
 	// Started is called when the program runs, by the goroutine that called
-	// Start or Run, which waits for it. The command doesn't wait, and its time
-	// runs. With Run, it may be as late as 30 ms after the start, or as the end
+	// Start or Run (with [Group.Go], one of the group's), which waits for it. The
+	// command doesn't wait, and its time runs. With Run, it may be as late as 30 ms after the start, or as the end
 	// of a command that is over sooner.
 	//
 	// The context is that of Start or Run. The one that Started returns, say with
@@ -35,7 +35,8 @@ type Observer struct {
 
 	// NotStarted is called when a command could not be started, by the goroutine
 	// that called Start, Run, Output or CombinedOutput, just before the error is
-	// returned there.
+	// returned there. With [Group.Go] it may be one of the group's, and Wait waits
+	// for it. A start that a [Group] tries again is told of when it is given up.
 	NotStarted func(context.Context, NotStartedInfo)
 
 	// Leftovers is called before Exited, by the same goroutine, when the command

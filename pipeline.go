@@ -50,38 +50,50 @@ type joint struct {
 // The error is a [*StartError] that names the command. What had been started
 // already was killed then, and is gone; none of it has seen the end of its input.
 func (l Pipeline) Start(ctx context.Context) (*PipelineProcess, error) {
-	if err := l.check(); err != nil {
-		return nil, err
+	if cmd, err := l.check(); err != nil {
+		return nil, notStarted(ctx, cmd, err)
 	}
 	p := &PipelineProcess{make([]*Process, len(l)), &joint{running: len(l), done: make(chan struct{})}}
-	var out *os.File // for the command that is next
-	for i := len(l) - 1; i >= 0; i-- {
-		cmd := *l[i]
-		var in, before *os.File
-		var err error
-		if i > 0 {
-			if in, before, err = blockingPipe(); err != nil {
-				err = cmd.startError("pipe", "Stdin", err)
-			}
-			cmd.Stdin = in
-		}
-		if out != nil {
-			cmd.Stdout = out
-		}
-		if err == nil {
-			p.processes[i], err = cmd.start(ctx, false, p.joint)
-		}
-		if err != nil {
+	var in, before, out *os.File // of the command that is next: its input, what goes there, its output
+	complete := false
+	defer func() { // also when an observer panics
+		if !complete {
 			// Killed first: the end of its input would be taken for all of it.
 			p.discard()
 			closeFiles(in, before, out)
+		}
+	}()
+	for i := len(l) - 1; i >= 0; i-- {
+		cmd := *l[i]
+		if out != nil {
+			cmd.Stdout = out
+		}
+		if i > 0 {
+			var err error
+			if in, before, err = blockingPipe(); err != nil {
+				return nil, cmd.notStarted(ctx, cmd.startError("pipe", "Stdin", err))
+			}
+			cmd.Stdin = in
+		}
+		process, err := cmd.start(ctx, false, p.joint)
+		if err != nil {
 			return nil, err
 		}
-		p.processes[i].heldWith = p
+		process.heldWith = p
+		p.processes[i] = process
 		closeFiles(in, out) // whose other copies are the commands' now, or the end would not be seen
-		out = before
+		in, before, out = nil, nil, before
 	}
+	complete = true
 	return p, nil
+}
+
+// notStarted tells the command's observer, if there is a command.
+func notStarted(ctx context.Context, cmd *Cmd, err error) error {
+	if cmd == nil {
+		return err
+	}
+	return cmd.notStarted(ctx, err)
 }
 
 // blockingPipe opens a pipe for two commands. The ends of os.Pipe don't block.
@@ -101,29 +113,29 @@ func closeFiles(files ...*os.File) {
 	}
 }
 
-// check refuses what can't work before anything is started.
-func (l Pipeline) check() error {
+// check refuses what can't work before anything is started, and names the command.
+func (l Pipeline) check() (*Cmd, error) {
 	if len(l) == 0 {
-		return &StartError{Step: "check", Subject: "Pipeline", Err: errNoCommand}
+		return nil, &StartError{Step: "check", Subject: "Pipeline", Err: errNoCommand}
 	}
 	for i, cmd := range l {
 		if cmd == nil {
-			return &StartError{Step: "check", Subject: fmt.Sprintf("Pipeline[%d]", i), Err: errNoCommand}
+			return nil, &StartError{Step: "check", Subject: fmt.Sprintf("Pipeline[%d]", i), Err: errNoCommand}
 		}
 		first, last := i == 0, i == len(l)-1
 		switch {
 		case !first && cmd.Stdin != nil:
-			return cmd.startError("check", "Stdin", errJoined)
+			return cmd, cmd.startError("check", "Stdin", errJoined)
 		case !last && cmd.Stdout != nil:
-			return cmd.startError("check", "Stdout", errJoined)
+			return cmd, cmd.startError("check", "Stdout", errJoined)
 		case !last && cmd.MaxOutput != 0:
-			return cmd.startError("check", "MaxOutput", errUncounted)
+			return cmd, cmd.startError("check", "MaxOutput", errUncounted)
 		}
 		if err := cmd.check(); err != nil {
-			return err
+			return cmd, err
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 var (
@@ -156,12 +168,12 @@ func (l Pipeline) Run(ctx context.Context) error {
 // Output runs the commands and returns the standard output of the last, also with
 // an error. Stdout of the last must be nil.
 func (l Pipeline) Output(ctx context.Context) ([]byte, error) {
-	if err := l.check(); err != nil {
-		return nil, err
+	if cmd, err := l.check(); err != nil {
+		return nil, notStarted(ctx, cmd, err)
 	}
 	last := *l[len(l)-1]
 	if last.Stdout != nil {
-		return nil, last.startError("check", "Stdout", errAlreadySet)
+		return nil, last.notStarted(ctx, last.startError("check", "Stdout", errAlreadySet))
 	}
 	var out bytes.Buffer
 	last.Stdout = &out

@@ -56,6 +56,7 @@ func (c *Cmd) start(ctx context.Context, onlyWaits bool, whole whole) (*Process,
 	return p, nil
 }
 
+// begin is start, but the observer is not told when it fails.
 func (c *Cmd) begin(ctx context.Context, onlyWaits bool, whole whole) (*Process, error) {
 	if err := c.check(); err != nil {
 		return nil, err
