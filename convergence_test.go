@@ -18,7 +18,7 @@ import (
 func TestATreeThatForksWhileItIsKilledLoses(t *testing.T) {
 	box := newBox(t)
 	for _, chains := range []struct{ name, number, setsid string }{
-		{"in one group", "200", "0"},
+		{"in one group", "60", "0"},
 		{"in a new session at each link", "8", "1"},
 	} {
 		t.Run(chains.name, func(t *testing.T) {
