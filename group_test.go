@@ -21,6 +21,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/netrunner-go/netrunner"
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 func TestAGroupRunsAsManyAtOnceAsItMay(t *testing.T) {
@@ -730,4 +731,15 @@ func TestAnObserverPanicsInAPipeline(t *testing.T) {
 		_, _ = netrunner.Pipeline{first, endless(mark)}.Start(testContext(t))
 	}()
 	waitGone(t, mark, patience)
+	awaitNoHelper(t)
+}
+
+// awaitNoHelper is for a command that nobody can wait for: its goroutine gives
+// the shepherd back some time after the tree is gone.
+func awaitNoHelper(t *testing.T) {
+	t.Helper()
+	proctest.Eventually(t, "the end of the helpers", func() bool {
+		netrunner.CloseIdle()
+		return len(children(t, os.Getpid())) == 0
+	})
 }
