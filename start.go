@@ -248,7 +248,7 @@ func (s *starting) spec() (*shepherd.Spec, error) {
 		spec.Args = []string{c.Path}
 	}
 	if c.Foreground {
-		spec.Group = unix.Getpgrp()
+		spec.Attributes.Group = unix.Getpgrp()
 	}
 	return spec, nil
 }

@@ -79,7 +79,8 @@ func TestOnlyFork(t *testing.T) {
 // The limit of descriptors may be lowered after they have come: EBADF in man 2 dup.
 func TestDescriptorBeyondTheLimit(t *testing.T) {
 	eachBuild(t, func(t *testing.T, b build) {
-		o := withoutCalls(t, b, proctest.Denial{Call: dup2Call, Errno: unix.EBADF})
+		o := withoutCalls(t, b,
+			proctest.Denial{Call: dup2Call, Errno: unix.EBADF}, proctest.Denial{Call: unix.SYS_DUP3, Errno: unix.EBADF})
 		s := o.shepherd()
 		s.request(s.spec("true"))
 		failed := expect[failedEvent](s.peer, eventFailed)

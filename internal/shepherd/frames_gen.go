@@ -18,21 +18,36 @@ const (
 	eventSettled  uint32 = 5
 )
 
-// startRequest: Start a command. Carries its descriptors (0, 1, 2, the extra ones, and last its directory) and is followed by its strings.
+// startRequest: Start a command. Carries its descriptors (0, 1, 2, the extra ones, and last its directory, which is closed on exec) and is followed by its setup and its strings.
 type startRequest struct {
 	Grace       uint64 // nanoseconds between the stop signal and SIGKILL
 	StopSignal  uint32 // signal that a stop begins with
-	Flags       uint32 // bit 0: leave what the command leaves behind; bit 1: join `group` instead of leading a process group; bit 2: nobody waits for the word that it runs, so it may come with the end and without a pidfd, which saves a small command two wake-ups
-	Group       uint32 // process group to join
+	Flags       uint32 // bit 0: leave what the command leaves behind; bit 1: the command leads no process group, and signals go to it alone; bit 2: nobody waits for the word that it runs, so it may come with the end and without a pidfd, which saves a small command two wake-ups
 	Descriptors uint32 // how many descriptors come with the frame, the directory included
 	Arguments   uint32 // how many of the strings are arguments
 	Environment uint32 // how many of the strings are environment entries
-	Strings     uint32 // bytes of strings after the frame: the path, the arguments, the environment, each ended by a NUL
-	Reserved    uint32 // zero
+	Calls       uint32 // how many calls the setup has
+	Setup       uint32 // bytes of setup after the frame, a multiple of eight: its own structure, the calls, what they point to
+	Strings     uint32 // bytes of strings after the setup: the path, the arguments, the environment, each ended by a NUL
 }
 
 func (f startRequest) append(b []byte) []byte {
-	return appendFrame(b, requestHead{f.Strings, requestStart}, f)
+	return appendFrame(b, requestHead{f.Setup + f.Strings, requestStart}, f)
+}
+
+// setupPart: What the child does before it executes the program: the calls that follow, in their order. A call that fails ends the start.
+type setupPart struct {
+	Command  uint32 // zero; the child puts its pid here, for a call to point to
+	Reserved uint32 // zero
+}
+
+// callPart: One system call of the child's. Its descriptors have their final numbers by then.
+type callPart struct {
+	Step    uint32 // which one
+	Pointer uint32 // which of the arguments, 1 to 3, is an offset into the setup and stands for what is there; 0 for none
+	First   uint64 // its arguments
+	Second  uint64 //
+	Third   uint64 //
 }
 
 // signalRequest: Send a signal to the command's process group.
@@ -135,7 +150,7 @@ func eventSize(kind uint32) int {
 // Step is the part of starting a command that failed.
 type Step uint32
 
-// The steps of starting a command, in the order in which they are taken.
+// The steps of starting a command.
 const (
 	StepFork        Step = 1
 	StepStrings     Step = 2
@@ -145,6 +160,12 @@ const (
 	StepExec        Step = 6
 	StepShepherd    Step = 7
 	StepKilled      Step = 8
+	StepSession     Step = 9
+	StepTerminal    Step = 10
+	StepRoot        Step = 11
+	StepGroups      Step = 12
+	StepGid         Step = 13
+	StepUid         Step = 14
 )
 
 var stepNames = map[Step]string{
@@ -156,4 +177,10 @@ var stepNames = map[Step]string{
 	StepExec:        "exec",
 	StepShepherd:    "fork shepherd",
 	StepKilled:      "killed before exec",
+	StepSession:     "new session",
+	StepTerminal:    "set terminal",
+	StepRoot:        "chroot",
+	StepGroups:      "set groups",
+	StepGid:         "set group id",
+	StepUid:         "set user id",
 }

@@ -50,7 +50,7 @@ func TestRequestsSayHowLongTheyAre(t *testing.T) {
 		kind  uint32
 		after uint32 // bytes that follow the frame
 	}{
-		{"start", startRequest{Strings: 1000}.append(nil), requestStart, 1000},
+		{"start", startRequest{Setup: 24, Strings: 1000}.append(nil), requestStart, 1024},
 		{"signal", signalRequest{Signal: 15}.append(nil), requestSignal, 0},
 		{"stop", stopRequest{}.append(nil), requestStop, 0},
 		{"kill", killRequest{}.append(nil), requestKill, 0},

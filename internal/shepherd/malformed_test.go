@@ -25,11 +25,11 @@ func frameOf(kind uint32, fields ...uint32) []byte {
 }
 
 func TestMalformedFramesToAShepherd(t *testing.T) {
-	valid := startRequest{StopSignal: 15, Descriptors: 4, Arguments: 1, Environment: 0, Strings: 10}
+	valid := startRequest{StopSignal: 15, Descriptors: 4, Arguments: 1, Environment: 0, Setup: 8, Strings: 10}
 	changed := func(change func(*startRequest)) []byte {
 		r := valid
 		change(&r)
-		return append(r.append(nil), "/bin/true\x00"...)
+		return append(append(r.append(nil), make([]byte, r.Setup&0xff)...), "/bin/true\x00"...)
 	}
 	tests := []struct {
 		name        string
@@ -62,8 +62,14 @@ func TestMalformedFramesToAShepherd(t *testing.T) {
 		{"start with more environment than bytes", changed(func(r *startRequest) { r.Environment = 0xffffffff }), 4},
 		{"start with counts that overflow together", changed(func(r *startRequest) { r.Arguments, r.Environment = 1<<31, 1<<31 }), 4},
 		{"start with one string too many", changed(func(r *startRequest) { r.Arguments = 10 }), 4},
-		{"start without strings", startRequest{StopSignal: 15, Descriptors: 4}.append(nil), 4},
-		{"start of a wrong length", append(headOnly(60, requestStart), changed(func(*startRequest) {})[headSize:]...), 4},
+		{"start without setup", changed(func(r *startRequest) { r.Setup = 0 }), 4},
+		{"start with half a setup", changed(func(r *startRequest) { r.Setup = 4 }), 4},
+		{"start with a setup of an odd size", changed(func(r *startRequest) { r.Setup = 12 }), 4},
+		{"start with a call too many", changed(func(r *startRequest) { r.Calls, r.Setup = 2, 8+2*32-8 }), 4},
+		{"start with more calls than bytes", changed(func(r *startRequest) { r.Calls = 0xffffffff }), 4},
+		{"start with sizes that overflow together", changed(func(r *startRequest) { r.Setup, r.Strings = 1<<31, 1<<31 }), 4},
+		{"start without strings", append(startRequest{StopSignal: 15, Descriptors: 4, Setup: 8}.append(nil), make([]byte, 8)...), 4},
+		{"start of a wrong length", append(headOnly(68, requestStart), changed(func(*startRequest) {})[headSize:]...), 4},
 	}
 	conform(t, func(t *testing.T, o *owner) {
 		needOrphans(t, o.build)
@@ -198,7 +204,7 @@ func TestMoreDescriptorsThanFit(t *testing.T) {
 		s := o.shepherd()
 		before := descriptorsOf(t, s.pid)
 		null := slices.Repeat([]int{int(openFile(t, os.DevNull).Fd())}, MaxDescriptors+1)
-		frame := startRequest{StopSignal: 15, Descriptors: 300, Arguments: 1, Strings: 10}.append(nil)
+		frame := append(startRequest{StopSignal: 15, Descriptors: 300, Arguments: 1, Setup: 8, Strings: 10}.append(nil), make([]byte, 8)...)
 		s.send(frame[:headSize], null...)
 		s.send(frame[headSize:40], null...)
 		eventually(t, "the shepherd has taken what fits, and closed the rest", func() (string, bool) {

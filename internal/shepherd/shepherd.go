@@ -28,27 +28,41 @@ type Spec struct {
 	StopSignal  syscall.Signal
 	Grace       time.Duration
 	Leave       bool // what the command leaves behind stays
-	Group       int  // process group to join; zero for one of its own
+	Attributes  Attributes
 	Unawaited   bool // the caller has nothing to do before the end: Start may return some milliseconds late
 }
 
 // NullDevice as a descriptor of a Spec is /dev/null, open for reading and writing.
 const NullDevice = -1
 
-// descriptors are all that go with the request, the directory last.
+// descriptors are all that go with the request: the command's, then those that
+// are gone when the program runs, the directory last.
 func (spec *Spec) descriptors(null int) []int {
-	all := make([]int, 0, len(spec.Descriptors)+1)
+	all := make([]int, 0, len(spec.Descriptors)+2)
 	for _, fd := range spec.Descriptors {
 		if fd == NullDevice {
 			fd = null
 		}
 		all = append(all, fd)
 	}
+	if spec.Attributes.Foreground {
+		all = append(all, spec.Attributes.Foremost)
+	}
 	return append(all, spec.Directory)
 }
 
+// setup is that of the command; it has to know where the descriptors will be.
+func (spec *Spec) setup() (s *setup, descriptors int) {
+	descriptors = len(spec.Descriptors) + 1
+	if spec.Attributes.Foreground {
+		descriptors++
+	}
+	return setupOf(&spec.Attributes, descriptors-1, len(spec.Descriptors)), descriptors
+}
+
 // MaxDescriptors is how many descriptors a command can be given: what one
-// message can carry (SCM_MAX_FD, man 7 unix), less its directory.
+// message can carry (SCM_MAX_FD, man 7 unix), less its directory; one less with
+// Attributes.Foreground.
 const MaxDescriptors = 252
 
 // maxStrings is more than any kernel takes for arguments and environment: three
@@ -63,7 +77,7 @@ const startPatience = time.Second
 // Bits of startRequest.Flags.
 const (
 	flagLeave     = 1 << 0
-	flagJoinGroup = 1 << 1
+	flagAlone     = 1 << 1
 	flagUnawaited = 1 << 2
 )
 
@@ -241,23 +255,26 @@ func appendStart(b []byte, spec *Spec) ([]byte, error) {
 	if spec.Leave {
 		flags |= flagLeave
 	}
-	if spec.Group != 0 {
-		flags |= flagJoinGroup
+	if spec.Attributes.alone() {
+		flags |= flagAlone
 	}
 	if spec.Unawaited {
 		flags |= flagUnawaited
 	}
-	b = slices.Grow(b, headSize+binary.Size(startRequest{})+size)
+	setup, descriptors := spec.setup()
+	b = slices.Grow(b, headSize+binary.Size(startRequest{})+setup.size()+size)
 	b = startRequest{
 		Grace:       uint64(max(spec.Grace, 0)),
 		StopSignal:  uint32(spec.StopSignal),
 		Flags:       flags,
-		Group:       uint32(spec.Group),
-		Descriptors: uint32(len(spec.Descriptors) + 1),
+		Descriptors: uint32(descriptors),
 		Arguments:   uint32(len(spec.Args)),
 		Environment: uint32(len(spec.Env)),
+		Calls:       uint32(len(setup.calls)),
+		Setup:       uint32(setup.size()),
 		Strings:     uint32(size),
 	}.append(b)
+	b = setup.append(b)
 	b = append(append(b, spec.Path...), 0)
 	for _, list := range [][]string{spec.Args, spec.Env} {
 		for _, s := range list {
@@ -280,7 +297,7 @@ type Running struct {
 // PID is the command's process id.
 func (r *Running) PID() int { return r.pid }
 
-// Signal sends a signal to the command's process group.
+// Signal sends a signal to the command's process group, or to the command if it leads none.
 func (r *Running) Signal(number syscall.Signal) error {
 	return r.request(signalRequest{Signal: uint32(number)}.append(nil))
 }

@@ -72,7 +72,7 @@ func TestCommandInAGroupOfOthers(t *testing.T) {
 		must(t, leader.Start())
 		s := o.shepherd()
 		spec := s.shell("sleep $M & echo running; exec sleep $M")
-		spec.Group = leader.Process.Pid
+		spec.Attributes.Group = leader.Process.Pid
 		pid := s.start(spec)
 		s.says("running")
 		if group := proctest.Look(t, pid).Group; group != leader.Process.Pid {

@@ -44,8 +44,16 @@ func TestStepsThatFail(t *testing.T) {
 		{"no program's format", func(s *Spec) { s.Path = text }, StepExec, syscall.ENOEXEC},
 		{"one argument too long", func(s *Spec) { s.Args = append(s.Args, strings.Repeat("x", 128<<10)) }, StepExec, syscall.E2BIG},
 		{"arguments too long together", func(s *Spec) { s.Args = slices.Repeat([]string{strings.Repeat("x", 100<<10)}, 80) }, StepExec, syscall.E2BIG},
-		{"group that is not there", func(s *Spec) { s.Group = 1 << 22 }, StepGroup, syscall.EPERM},
-		{"group below zero", func(s *Spec) { s.Group = -1 }, StepGroup, syscall.EINVAL},
+		{"group that is not there", func(s *Spec) { s.Attributes.Group = 1 << 22 }, StepGroup, syscall.EPERM},
+		{"group below zero", func(s *Spec) { s.Attributes.Group = -1 }, StepGroup, syscall.EINVAL},
+		{"group of a session of its own", func(s *Spec) { s.Attributes = Attributes{Session: true, Group: 1} }, StepGroup, syscall.EPERM},
+		{"terminal that is none", func(s *Spec) { s.Attributes = Attributes{Session: true, Terminal: true} }, StepTerminal, syscall.ENOTTY},
+		{"terminal that is not open", func(s *Spec) { s.Attributes = Attributes{Session: true, Terminal: true, Controlling: 1 << 20} }, StepTerminal, syscall.EBADF},
+		{"no terminal to give up", func(s *Spec) { s.Attributes.Detach = true }, StepTerminal, syscall.ENOTTY},
+		{"root that is not there", func(s *Spec) { s.Attributes.Root = filepath.Join(dir, "missing") }, StepRoot, syscall.ENOENT},
+		{"groups without end", func(s *Spec) { s.Attributes.Credential = &syscall.Credential{Groups: make([]uint32, 65537)} }, StepGroups, syscall.EINVAL},
+		{"no group id", func(s *Spec) { s.Attributes.Credential = &syscall.Credential{Gid: ^uint32(0)} }, StepGid, syscall.EINVAL},
+		{"no user id", func(s *Spec) { s.Attributes.Credential = &syscall.Credential{Uid: ^uint32(0)} }, StepUid, syscall.EINVAL},
 		{"directory that is a file", func(s *Spec) { s.Directory = s.Descriptors[0] }, StepDirectory, syscall.ENOTDIR},
 	}
 	conform(t, func(t *testing.T, o *owner) {
@@ -157,12 +165,12 @@ func (s *ward) sendStart(spec *Spec, change func(*startRequest, []byte) []byte) 
 	var request startRequest
 	n, err := binary.Decode(frame[headSize:], order, &request)
 	must(s.t, err)
-	text := frame[headSize+n:]
+	setup, text := frame[headSize+n:][:request.Setup], frame[headSize+n:][request.Setup:]
 	if change != nil {
 		text = change(&request, text)
 	}
 	request.Strings = uint32(len(text))
-	err = s.trySend(append(request.append(nil), text...), append(spec.Descriptors[:len(spec.Descriptors):len(spec.Descriptors)], spec.Directory)...)
+	err = s.trySend(slices.Concat(request.append(nil), setup, text), append(spec.Descriptors[:len(spec.Descriptors):len(spec.Descriptors)], spec.Directory)...)
 	if err != nil && !errors.Is(err, syscall.EPIPE) { // it may have had enough before it was all sent
 		s.t.Fatal(err)
 	}

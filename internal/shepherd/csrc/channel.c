@@ -1,6 +1,8 @@
 /* Frames over a Unix socket: a length, a kind, fields, and descriptors beside them. */
 #include "shepherd.h"
 
+#define NO_SIGNAL(number) ((number) < 1 || (number) > 64)
+
 static void keep_descriptors(struct channel *channel, struct msghdr *message)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c != NULL; c = CMSG_NXTHDR(message, c)) {
@@ -19,11 +21,6 @@ static void keep_descriptors(struct channel *channel, struct msghdr *message)
 	channel->truncated = channel->truncated || (message->msg_flags & MSG_CTRUNC) != 0;
 }
 
-static bool is_signal(uint32_t number)
-{
-	return number >= 1 && number <= 64;
-}
-
 /* Checks what can be checked once the whole structure is there. */
 static bool well_formed(const struct channel *channel)
 {
@@ -31,15 +28,16 @@ static bool well_formed(const struct channel *channel)
 	uint64_t length = request_size(r->head.kind);
 	uint32_t descriptors = 0;
 	if (r->head.kind == REQUEST_START) {
-		length += r->start.strings;
+		length += (uint64_t)r->start.setup + r->start.strings;
 		descriptors = r->start.descriptors;
 		/* 0, 1, 2 and the directory; every string has at least its NUL, and the path is one. */
-		if (descriptors < 4 || !is_signal(r->start.stop_signal) ||
+		if (descriptors < 4 || NO_SIGNAL(r->start.stop_signal) || r->start.setup % 8 != 0 ||
+		    sizeof(struct setup) + (uint64_t)r->start.calls * sizeof(struct call) > r->start.setup ||
 		    (uint64_t)r->start.arguments + r->start.environment >= r->start.strings)
 			return false;
 	} else if (r->head.kind == REQUEST_SPAWN) {
 		descriptors = 1;
-	} else if ((r->head.kind == REQUEST_SIGNAL && !is_signal(r->signal.signal)) ||
+	} else if ((r->head.kind == REQUEST_SIGNAL && NO_SIGNAL(r->signal.signal)) ||
 		   (r->head.kind == REQUEST_SETTLE && (r->settle.shepherd == 0 || r->settle.shepherd >= PID_LIMIT))) {
 		return false;
 	}

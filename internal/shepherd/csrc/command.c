@@ -30,21 +30,38 @@ bool command_split(char *strings, size_t size, uint32_t arguments, uint32_t envi
 	return at == size;
 }
 
-/* Puts the descriptors into their places, first out of the way of each other; all others are closed by exec. */
+/* Puts the descriptors into their places, first out of the way of each other; the last one, the directory, and all others are closed by exec. */
 static bool place_descriptors(int *descriptors, int count, int *status_pipe)
 {
 	for (int i = -1; i < count; i++) {
 		int *descriptor = i < 0 ? status_pipe : &descriptors[i];
-		if (*descriptor < count)
-			*descriptor = fcntl(*descriptor, F_DUPFD_CLOEXEC, count);
-		if (*descriptor < 0)
+		if (*descriptor < count && (*descriptor = fcntl(*descriptor, F_DUPFD_CLOEXEC, count)) < 0)
 			return false;
 	}
-	for (int i = 0; i < count; i++) {
-		if (dup2(descriptors[i], i) < 0)
+	for (int i = 0; i < count; i++)
+		if (dup3(descriptors[i], i, i == count - 1 ? O_CLOEXEC : 0) < 0)
 			return false;
-	}
 	return true;
+}
+
+/*
+ * What makes one command differ from another (its group or session, directory,
+ * terminal, identity) is for the owner to list, and for the child to do blindly.
+ * The calls are raw, since libc's would change every thread of a program.
+ */
+static void make_calls(struct setup *setup, const struct start_request *start, int status_pipe)
+{
+	const struct call *call = (struct call *)(setup + 1);
+	setup->command = (uint32_t)getpid();
+	for (const struct call *end = call + start->calls; call < end; call++) {
+		uint64_t arguments[4] = {0, call->first, call->second, call->third};
+		if (call->step >= sizeof step_calls / sizeof *step_calls || step_calls[call->step] == 0 ||
+		    call->pointer > 3 || arguments[call->pointer] >= start->setup)
+			fail(status_pipe, STEP_STRINGS, EPROTO);
+		arguments[call->pointer] += call->pointer != 0 ? (uintptr_t)setup : 0;
+		if (syscall(step_calls[call->step], arguments[1], arguments[2], arguments[3]) < 0)
+			fail(status_pipe, (enum step)call->step, errno);
+	}
 }
 
 /* What the child works on. It shares this memory; the shepherd leaves it alone until command_started. */
@@ -52,35 +69,31 @@ static struct {
 	const struct channel *channel;
 	int status_pipe;
 	pid_t shepherd;
-	char **vector; /* pointers to the path, to both lists and their NULLs; then the strings */
-	size_t pointers, size;
+	char **vector; /* pointers to the path, to both lists and their NULLs; then the setup and the strings */
+	size_t pointers, size; /* how many of the former; bytes of all */
 	char *small[1536]; /* where the vector is when it fits; giving memory back costs more than a small program's start */
 	char stack[8192] __attribute__((aligned(16)));
 } child;
 
-static int run(void *unused)
+static int run(void *argument)
 {
 	const struct start_request *start = &child.channel->request.start;
 	const signal_mask none = 0;
-	char *strings = (char *)child.vector + child.pointers;
+	struct setup *setup = argument;
+	char *strings = (char *)setup + start->setup;
 	int status_pipe = child.status_pipe;
-	(void)unused;
 
-	if (recv(child.channel->socket, strings, start->strings, MSG_WAITALL) != (ssize_t)start->strings)
+	const size_t size = (size_t)start->setup + start->strings;
+	if (recv(child.channel->socket, setup, size, MSG_WAITALL) != (ssize_t)size)
 		fail(status_pipe, STEP_STRINGS, ECONNRESET);
 	if (!command_split(strings, start->strings, start->arguments, start->environment, child.vector))
 		fail(status_pipe, STEP_STRINGS, EPROTO);
 
-	if (setpgid(0, (start->flags & START_JOIN_GROUP) != 0 ? (pid_t)start->group : 0) != 0)
-		fail(status_pipe, STEP_GROUP, errno);
-
 	int descriptors[MAX_DESCRIPTORS];
 	memcpy(descriptors, child.channel->descriptors, sizeof descriptors);
-	const int count = (int)start->descriptors - 1;
-	if (fchdir(descriptors[count]) != 0)
-		fail(status_pipe, STEP_DIRECTORY, errno);
-	if (!place_descriptors(descriptors, count, &status_pipe))
+	if (!place_descriptors(descriptors, (int)start->descriptors, &status_pipe))
 		fail(status_pipe, STEP_DESCRIPTORS, errno);
+	make_calls(setup, start, status_pipe);
 
 	/* One more string to the command, should the shepherd die; a set-uid program shakes it off (man 2 prctl). */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != child.shepherd)
@@ -112,8 +125,8 @@ pid_t command_fork(const struct channel *channel, int *status_pipe, int *pidfd)
 	*pidfd = -1;
 	child.channel = channel;
 	child.shepherd = getpid();
-	child.pointers = ((size_t)start->arguments + start->environment + 3) * sizeof(char *);
-	child.size = child.pointers + start->strings;
+	child.pointers = (size_t)start->arguments + start->environment + 3;
+	child.size = child.pointers * sizeof(char *) + start->setup + start->strings;
 	child.vector = child.small;
 	if (child.size > sizeof child.small)
 		child.vector = mmap(NULL, child.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -121,9 +134,10 @@ pid_t command_fork(const struct channel *channel, int *status_pipe, int *pidfd)
 		return -1;
 	child.status_pipe = ends[1];
 	char *top = child.stack + sizeof child.stack;
-	pid_t pid = clone(run, top, CLONE_VM | SIGCHLD | ((start->flags & START_UNAWAITED) != 0 ? 0 : CLONE_PIDFD), NULL, pidfd);
+	char **setup = child.vector + child.pointers;
+	pid_t pid = clone(run, top, CLONE_VM | SIGCHLD | ((start->flags & START_UNAWAITED) != 0 ? 0 : CLONE_PIDFD), setup, pidfd);
 	if (pid < 0 && errno == EINVAL) /* an emulator that knows threads and forks, and nothing between them */
-		pid = clone(run, top, SIGCHLD, NULL);
+		pid = clone(run, top, SIGCHLD, setup);
 	(void)close(ends[1]); /* which leaves errno alone, since it succeeds */
 	*status_pipe = ends[0];
 	return pid;

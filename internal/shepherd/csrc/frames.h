@@ -5,25 +5,41 @@
 #define FRAMES_H
 
 #include <stdint.h>
+#include <sys/syscall.h>
 
 struct head {
 	uint32_t length; /* of the whole frame */
 	uint32_t kind;
 };
 
-/* request: Start a command. Carries its descriptors (0, 1, 2, the extra ones, and last its directory) and is followed by its strings. */
+/* request: Start a command. Carries its descriptors (0, 1, 2, the extra ones, and last its directory, which is closed on exec) and is followed by its setup and its strings. */
 #define REQUEST_START 1u
 struct start_request {
 	struct head head;
 	uint64_t grace;
 	uint32_t stop_signal;
 	uint32_t flags;
-	uint32_t group;
 	uint32_t descriptors;
 	uint32_t arguments;
 	uint32_t environment;
+	uint32_t calls;
+	uint32_t setup;
 	uint32_t strings;
+};
+
+/* part: What the child does before it executes the program: the calls that follow, in their order. A call that fails ends the start. */
+struct setup {
+	uint32_t command;
 	uint32_t reserved;
+};
+
+/* part: One system call of the child's. Its descriptors have their final numbers by then. */
+struct call {
+	uint32_t step;
+	uint32_t pointer;
+	uint64_t first;
+	uint64_t second;
+	uint64_t third;
 };
 
 /* request: Send a signal to the command's process group. */
@@ -153,6 +169,24 @@ enum step {
 	STEP_EXEC = 6, /* exec */
 	STEP_SHEPHERD = 7, /* fork shepherd */
 	STEP_KILLED = 8, /* killed before exec */
+	STEP_SESSION = 9, /* new session */
+	STEP_TERMINAL = 10, /* set terminal */
+	STEP_ROOT = 11, /* chroot */
+	STEP_GROUPS = 12, /* set groups */
+	STEP_GID = 13, /* set group id */
+	STEP_UID = 14, /* set user id */
+};
+
+/* The system call that a step is, where the owner may list it. */
+static const long step_calls[] = {
+	[STEP_GROUP] = SYS_setpgid,
+	[STEP_DIRECTORY] = SYS_fchdir,
+	[STEP_SESSION] = SYS_setsid,
+	[STEP_TERMINAL] = SYS_ioctl,
+	[STEP_ROOT] = SYS_chroot,
+	[STEP_GROUPS] = SYS_setgroups,
+	[STEP_GID] = SYS_setgid,
+	[STEP_UID] = SYS_setuid,
 };
 
 #endif

@@ -11,7 +11,6 @@
 
 static char *name_start;
 static size_t name_size;
-static volatile sig_atomic_t child_died;
 
 uint64_t now(void)
 {
@@ -26,10 +25,10 @@ void set_name(const char *name)
 	(void)strncpy(name_start, name, name_size); /* and zeros to its end; that of argv[0] is behind it */
 }
 
+/* There for wait_for to be interrupted: a signal that is ignored, as SIGCHLD is by default, interrupts nothing. */
 static void on_child(int number)
 {
 	(void)number;
-	child_died = 1;
 }
 
 /* Default dispositions, so that no command inherits a signal that the owner ignored; then all are blocked. */
@@ -60,9 +59,7 @@ bool wait_for(struct pollfd *descriptors, nfds_t count, uint64_t deadline)
 	const bool refused = ready < 0 && errno == EINVAL;
 	for (nfds_t i = 0; ready <= 0 && i < count; i++)
 		descriptors[i].revents = refused ? POLLHUP : 0;
-	const bool died = child_died != 0 || refused;
-	child_died = 0;
-	return died;
+	return ready < 0;
 }
 
 int main(int argc, char **argv)

@@ -43,11 +43,11 @@ static struct {
 
 /* ---- what the cells of the table do; each returns the next state ---- */
 
-/* To the process group; of a group that it has joined, only to the command itself, since the rest is not ours. */
+/* To its process group; to the command alone when it leads none, since the rest of the group is not ours. */
 static void signal_command(int number)
 {
 	if (self.command != 0)
-		(void)kill((self.start.flags & START_JOIN_GROUP) != 0 ? self.command : -self.command, number);
+		(void)kill((self.start.flags & START_ALONE) != 0 ? self.command : -self.command, number);
 }
 
 static enum state ignore(void)
@@ -231,7 +231,7 @@ static enum state leave(void)
 
 static bool got_stop_signal(pid_t child)
 {
-	return (self.start.flags & START_JOIN_GROUP) == 0 && getpgid(child) == self.command;
+	return (self.start.flags & START_ALONE) == 0 && getpgid(child) == self.command;
 }
 
 /* The command has obeyed; what it leaves has the rest of the grace, and the signal if it was in no group that got it. */

@@ -21,7 +21,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -81,9 +80,9 @@ pid_t tree_peek(void);
 
 /* command.c: from fork to exec. */
 
-#define START_LEAVE 1u      /* the flags of a start request */
-#define START_JOIN_GROUP 2u
-#define START_UNAWAITED 4u  /* "started" may come as late as the end, and needs no pidfd */
+#define START_LEAVE 1u     /* the flags of a start request */
+#define START_ALONE 2u     /* the command leads no process group */
+#define START_UNAWAITED 4u /* "started" may come as late as the end, and needs no pidfd */
 
 /*
  * The pid of the command, the read end of its status pipe, and a pidfd or -1. When it returns -1, errno is set.

@@ -50,10 +50,9 @@ static pid_t next(struct children *children)
 		}
 	}
 	/* Without a list, each pid there can be is asked for. */
-	while (++children->last < PID_LIMIT) {
+	while (++children->last < PID_LIMIT)
 		if (is_child(children->last))
 			return children->last;
-	}
 	return 0;
 }
 
