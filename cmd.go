@@ -66,14 +66,25 @@ type Cmd struct {
 	// from a pipe. When both are the same, at most one goroutine at a time
 	// calls Write.
 	//
-	// A nil Stdout means the null device. A nil Stderr is read and thrown away,
-	// but for its first and last 32 KiB, which an [ExitError] shows.
+	// A nil Stdout means the null device, and so does [io.Discard] unless MaxOutput
+	// asks for counting. A nil Stderr is read and thrown away, but for its first and
+	// last 32 KiB, which an [ExitError] shows.
 	Stdout io.Writer
 	Stderr io.Writer
 
 	// ExtraFiles become descriptors 3, 4 and so on of the command, at most 249
-	// of them. Nothing else but 0, 1 and 2 is inherited.
+	// of them. For one that is nil the command has no descriptor of that number.
+	// Nothing else but 0, 1 and 2 is inherited.
 	ExtraFiles []*os.File
+
+	// SysProcAttr holds attributes of Linux; nil means none. Of its fields Chroot,
+	// Credential, Setsid, Setpgid, Pgid, Setctty, Noctty, Ctty, Foreground and
+	// PidFD mean what they mean for os/exec. Pdeathsig is the signal that a stop
+	// begins with when StopSignal is zero, and follows the owner's death, not that
+	// of a thread (golang/go issue 27505). Ptrace, Cloneflags, Unshareflags,
+	// UidMappings, GidMappings, AmbientCaps and UseCgroupFD are refused with an
+	// error that wraps [errors.ErrUnsupported].
+	SysProcAttr *syscall.SysProcAttr
 
 	// Timeout is how long the command may run before it is stopped; the error
 	// is then [ErrTimeout]. Zero means without limit.
@@ -109,7 +120,7 @@ type Cmd struct {
 	// Leftovers says what becomes of what the command leaves behind.
 	Leftovers Leftovers
 
-	// Foreground keeps the command in the owner's process group, so that Ctrl-C,
+	// Foreground, which is not that of SysProcAttr, keeps the command in the owner's process group, so that Ctrl-C,
 	// Ctrl-Z and prompts on the terminal work as with os/exec. Without it the
 	// command leads a process group of its own. The tree is guarded either way.
 	Foreground bool

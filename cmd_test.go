@@ -234,7 +234,6 @@ func TestWhatCannotStartIsNamed(t *testing.T) {
 		{"no such signal", &netrunner.Cmd{Path: "/bin/true", StopSignal: 65}, nil, `start "/bin/true": check "StopSignal": is no signal`},
 		{"a negative signal", &netrunner.Cmd{Path: "/bin/true", StopSignal: -1}, nil, `start "/bin/true": check "StopSignal": is no signal`},
 		{"unknown leftovers", &netrunner.Cmd{Path: "/bin/true", Leftovers: 7}, nil, `start "/bin/true": check "Leftovers": is unknown`},
-		{"a nil extra file", &netrunner.Cmd{Path: "/bin/true", ExtraFiles: []*os.File{nil}}, nil, `start "/bin/true": check "ExtraFiles[0]": is nil`},
 		{"too many extra files", &netrunner.Cmd{Path: "/bin/true", ExtraFiles: make([]*os.File, 250)}, nil, `start "/bin/true": check "ExtraFiles": are too many`},
 		{"a closed file", &netrunner.Cmd{Path: "/bin/true", Stdin: closedFile(t)}, os.ErrClosed, `start "/bin/true": pass "Stdin": file already closed`},
 	} {

@@ -3,7 +3,6 @@ package netrunner
 import (
 	"context"
 	"errors"
-	"runtime"
 	"time"
 
 	"github.com/netrunner-go/netrunner/internal/shepherd"
@@ -53,9 +52,10 @@ type Observer struct {
 
 // StartedInfo is what [Observer.Started] is told.
 type StartedInfo struct {
-	Cmd   *Cmd // only to be read, and only until the function returns
-	PID   int
-	Start time.Time // as in Stats
+	Cmd     *Cmd     // only to be read, and only until the function returns
+	Process *Process // with Run the only way to it; who keeps it keeps it from being dropped
+	PID     int
+	Start   time.Time // as in Stats
 }
 
 // NotStartedInfo is what [Observer.NotStarted] is told.
@@ -95,7 +95,8 @@ func (c *Cmd) notStarted(ctx context.Context, err error) error {
 }
 
 // observeStart is for a command that runs, and that nobody waits for yet.
-func (r *run) observeStart(ctx context.Context, c *Cmd, cleanup runtime.Cleanup) {
+func (p *Process) observeStart(ctx context.Context, c *Cmd) {
+	r := p.run
 	r.observer, r.ctx = c.Observer, ctx
 	if r.observer == nil || r.observer.Started == nil {
 		return
@@ -105,10 +106,10 @@ func (r *run) observeStart(ctx context.Context, c *Cmd, cleanup runtime.Cleanup)
 		if !returned { // it has panicked, and nobody will get the Process
 			r.stopped.Store(true)
 			_ = r.running.Kill() // when it has ended, it is as well
-			go r.supervise(cleanup)
+			go r.supervise(p.cleanup)
 		}
 	}()
-	if with := r.observer.Started(ctx, StartedInfo{c, r.running.PID(), r.start}); with != nil {
+	if with := r.observer.Started(ctx, StartedInfo{c, p, r.running.PID(), r.start}); with != nil {
 		r.ctx = with
 	}
 	returned = true

@@ -123,6 +123,18 @@ func (p *Process) Signal(signal syscall.Signal) error {
 	return p.request("signal", func() error { return p.run.running.Signal(signal) })
 }
 
+// WithHandle calls a function with a pidfd of the command, which is valid until
+// the function returns, and stands for this process even when its number is used
+// again (man 2 pidfd_open). [os.ErrProcessDone] says that it has ended, and
+// [os.ErrNoHandle] that there is no pidfd: before Linux 5.4, or when this user had
+// too many descriptors on their way at the start. The function must not wait for
+// the command.
+func (p *Process) WithHandle(f func(handle uintptr)) error {
+	err := p.run.running.WithPidfd(f)
+	runtime.KeepAlive(p)
+	return err
+}
+
 // Stop sends the stop signal, after the grace SIGKILL to all that is left, and
 // waits until the tree is gone. When the context ends earlier Stop returns its
 // cause, and the stop goes on. A command that has ended already is no error.

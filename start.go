@@ -86,6 +86,9 @@ func (c *Cmd) begin(ctx context.Context, onlyWaits bool, whole whole) (*Process,
 	if s.run.captured != nil {
 		s.run.captured.start(s.run)
 	}
+	if c.SysProcAttr != nil && c.SysProcAttr.PidFD != nil {
+		*c.SysProcAttr.PidFD = s.run.running.DuplicatePidfd()
+	}
 	r := s.run
 	p := &Process{run: r}
 	if whole != nil {
@@ -100,7 +103,7 @@ func (c *Cmd) begin(ctx context.Context, onlyWaits bool, whole whole) (*Process,
 	if c.Timeout > 0 {
 		r.timer = time.AfterFunc(c.Timeout-time.Since(r.start), func() { r.stop(timeoutError{c.Timeout}) })
 	}
-	r.observeStart(ctx, c, p.cleanup)
+	p.observeStart(ctx, c)
 	if onlyWaits {
 		r.supervise(p.cleanup)
 	} else {
@@ -128,7 +131,6 @@ var (
 	errNoSignal  = errors.New("is no signal")
 	errTooMany   = errors.New("are too many")
 	errUnknown   = errors.New("is unknown")
-	errNilFile   = errors.New("is nil")
 )
 
 // check refuses what can't work before anything is opened.
@@ -173,12 +175,7 @@ func (c *Cmd) check() error {
 	case len(c.ExtraFiles) > shepherd.MaxDescriptors-3:
 		return refuse("ExtraFiles", errTooMany)
 	}
-	for i, f := range c.ExtraFiles {
-		if f == nil {
-			return refuse("ExtraFiles["+strconv.Itoa(i)+"]", errNilFile)
-		}
-	}
-	return nil
+	return c.checkAttributes(refuse)
 }
 
 // starting is a command on its way: what it will own, and what is open only
@@ -221,15 +218,15 @@ func (s *starting) spec() (*shepherd.Spec, error) {
 	}
 	descriptors := append(make([]int, 0, 3+len(c.ExtraFiles)), stdin, stdout, stderr)
 	for i, f := range c.ExtraFiles {
-		fd, err := s.file(f, "ExtraFiles["+strconv.Itoa(i)+"]")
-		if err != nil {
-			return nil, err
+		fd := shepherd.NullDevice // for one that the command is not to have
+		if f != nil {
+			if fd, err = s.file(f, "ExtraFiles["+strconv.Itoa(i)+"]"); err != nil {
+				return nil, err
+			}
 		}
 		descriptors = append(descriptors, fd)
 	}
-	// A descriptor, since the owner's directory may change or have no path.
-	directory := cmp.Or(c.Dir, ".")
-	dir, err := s.open("chdir", directory, unix.O_PATH|unix.O_DIRECTORY)
+	dir, err := s.directory()
 	if err != nil {
 		return nil, err
 	}
@@ -240,22 +237,42 @@ func (s *starting) spec() (*shepherd.Spec, error) {
 		Env:         (&exec.Cmd{Env: c.Env, Dir: c.Dir}).Environ(),
 		Descriptors: descriptors,
 		Directory:   dir,
-		StopSignal:  cmp.Or(c.StopSignal, syscall.SIGTERM),
+		Attributes:  c.attributes(),
+		StopSignal:  cmp.Or(c.StopSignal, c.deathSignal(), syscall.SIGTERM),
 		Grace:       cmp.Or(c.KillTimeout, DefaultKillTimeout),
 		Leave:       c.Leftovers == LeaveLeftovers,
 	}
 	if len(spec.Args) == 0 {
 		spec.Args = []string{c.Path}
 	}
-	if c.Foreground {
-		spec.Attributes.Group = unix.Getpgrp()
-	}
 	return spec, nil
 }
 
-func (s *starting) open(step, path string, flags int) (int, error) {
+// directory opens the working directory. It is passed as a descriptor, since the
+// owner's may change or have no path.
+func (s *starting) directory() (int, error) {
+	c := s.cmd
+	if c.Dir == "" || c.SysProcAttr == nil || c.SysProcAttr.Chroot == "" {
+		return s.open("chdir", cmp.Or(c.Dir, "."), unix.AT_FDCWD, 0)
+	}
+	// Dir is meant below the new root, and its symbolic links too (man 2 openat2).
+	root, err := s.open("chroot", c.SysProcAttr.Chroot, unix.AT_FDCWD, 0)
+	if err != nil {
+		return -1, err
+	}
+	return s.open("chdir", c.Dir, root, unix.RESOLVE_IN_ROOT)
+}
+
+func (s *starting) open(step, path string, at int, resolve uint64) (int, error) {
+	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
 	for {
-		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+		var fd int
+		var err error
+		if resolve == 0 {
+			fd, err = unix.Openat(at, path, flags, 0)
+		} else {
+			fd, err = unix.Openat2(at, path, &unix.OpenHow{Flags: flags, Resolve: resolve})
+		}
 		if err == unix.EINTR {
 			continue
 		}
@@ -367,7 +384,7 @@ func (s *starting) outputs() (stdout, stderr int, err error) {
 
 func (s *starting) output(w io.Writer, field string, bytes *atomic.Int64, out **outlet, piped *bool) (int, error) {
 	r := s.run
-	if w == nil && r.limit == 0 {
+	if (w == nil || w == io.Discard) && r.limit == 0 {
 		return shepherd.NullDevice, nil
 	}
 	if f, ok := w.(*os.File); ok && r.limit == 0 {
@@ -421,6 +438,8 @@ func (c *Cmd) explain(ctx context.Context, err error) error {
 		return c.startError(failed.Step.String(), subject, c.explainExec(failed.Err))
 	case shepherd.StepDirectory:
 		subject = c.Dir
+	case shepherd.StepRoot:
+		subject = c.SysProcAttr.Chroot
 	}
 	return c.startError(failed.Step.String(), subject, failed.Err)
 }
@@ -445,7 +464,7 @@ func (c *Cmd) explainExec(errno error) error {
 	}
 	info, err := os.Stat(path)
 	switch {
-	case err != nil:
+	case err != nil || c.SysProcAttr != nil && c.SysProcAttr.Chroot != "": // not the file that was meant
 		return errno
 	case info.IsDir():
 		return syscall.EISDIR

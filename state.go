@@ -33,6 +33,10 @@ func (s *State) Signal() syscall.Signal {
 	return 0
 }
 
+// WaitStatus returns the status as wait gives it (man 2 wait), with whether a core
+// was dumped.
+func (s *State) WaitStatus() syscall.WaitStatus { return s.status }
+
 // Success reports whether the command exited with status zero.
 func (s *State) Success() bool { return s.status == 0 }
 

@@ -24,6 +24,8 @@ type Attributes struct {
 	Foreground bool
 	Foremost   int
 
+	Closed []int // descriptors of the command's that it does not have, whatever stands for them
+
 	Root       string              // chroot; empty for none
 	Credential *syscall.Credential // nil for the owner's
 }
@@ -45,7 +47,7 @@ func setupOf(a *Attributes, directory, foremost int) *setup {
 	if a.Session {
 		s.call(StepSession, 0, 0, 0)
 	}
-	if !a.Session || a.Group != 0 {
+	if !a.Session || a.Group != 0 { // the leader of a session leads a group
 		s.call(StepGroup, 0, uint64(a.Group), 0)
 	}
 	if a.Foreground {
@@ -55,6 +57,9 @@ func setupOf(a *Attributes, directory, foremost int) *setup {
 			s.callWith(StepTerminal, 3, uint64(foremost), unix.TIOCSPGRP, s.keep(order.AppendUint32(nil, uint32(a.Group))))
 		}
 		s.call(StepTerminal, uint64(foremost), fioclex, 0)
+	}
+	for _, descriptor := range a.Closed {
+		s.call(StepTerminal, uint64(descriptor), fioclex, 0)
 	}
 	if a.Root != "" {
 		s.callWith(StepRoot, 1, s.keep(append([]byte(a.Root), 0)), 0, 0)

@@ -287,11 +287,14 @@ func appendStart(b []byte, spec *Spec) ([]byte, error) {
 // Running is a command under its shepherd. Its methods may be called from
 // several goroutines; Wait by one.
 type Running struct {
-	pid   int
-	pidfd int
+	pid int
 
 	mu       sync.Mutex
 	shepherd *Shepherd // nil once the command has ended
+
+	handle sync.RWMutex
+	pidfd  int  // -1 when the kernel has none
+	closed bool // the pidfd, since the command has ended
 }
 
 // PID is the command's process id.
@@ -321,6 +324,41 @@ func (r *Running) request(frame []byte) error {
 	return err
 }
 
+func (r *Running) closeHandle() {
+	r.handle.Lock()
+	defer r.handle.Unlock()
+	r.closed = true
+	if r.pidfd >= 0 {
+		_ = unix.Close(r.pidfd)
+	}
+}
+
+// WithPidfd calls f with the command's pidfd, as long as that stands for it. f must not wait
+// for the command's end.
+func (r *Running) WithPidfd(f func(pidfd uintptr)) error {
+	r.handle.RLock()
+	defer r.handle.RUnlock()
+	switch {
+	case r.closed:
+		return os.ErrProcessDone
+	case r.pidfd < 0:
+		return os.ErrNoHandle
+	}
+	f(uintptr(r.pidfd))
+	return nil
+}
+
+// DuplicatePidfd returns a pidfd of the command for somebody else to close, or -1.
+func (r *Running) DuplicatePidfd() int {
+	duplicate := -1
+	_ = r.WithPidfd(func(pidfd uintptr) { // else it stays -1
+		if fd, err := unix.FcntlInt(pidfd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			duplicate = fd
+		}
+	})
+	return duplicate
+}
+
 // Abandon hangs up, as if the owner had died: the command is stopped, then killed.
 func (r *Running) Abandon() {
 	r.mu.Lock()
@@ -345,9 +383,7 @@ func (r *Running) Wait() (Ended, error) {
 	r.mu.Lock()
 	r.shepherd = nil
 	r.mu.Unlock()
-	if r.pidfd >= 0 {
-		_ = unix.Close(r.pidfd)
-	}
+	r.closeHandle()
 	if err != nil {
 		err = s.lost(err)
 		idle.drop(s)

@@ -1,0 +1,6 @@
+//go:build !race
+
+package exec_test
+
+// raceDetector reports whether it watches the tests.
+const raceDetector = false
