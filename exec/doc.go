@@ -25,6 +25,8 @@
 //   - [Process.Kill] kills all of the tree, unless Leftovers leaves it.
 //   - Figures of use ([ProcessState.SysUsage] and the times) are those of the whole
 //     tree, including what was killed.
+//   - A command has no descriptor but 0, 1, 2 and ExtraFiles, also where this
+//     program itself was given one that is not closed on exec.
 //   - Namespaces are those that the program had when its first command started; a
 //     locked thread with namespaces of its own does not pass them on.
 //

@@ -38,32 +38,11 @@ func (g guarded) Run() int {
 		return 1
 	}
 	status := g.M.Run()
-	if lost := reapLost(5 * time.Second); len(lost) > 0 {
+	if lost := proctest.ReapLost(5 * time.Second); len(lost) > 0 {
 		fmt.Fprintf(os.Stderr, "processes left behind by the tests: %v\n", lost)
 		return 1
 	}
 	return status
-}
-
-// reapLost waits until no child is left. Those that do not end in time it
-// returns, and kills them with all that is below them.
-func reapLost(patience time.Duration) (lost []proctest.Process) {
-	for deadline := time.Now().Add(patience); ; {
-		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
-		if errors.Is(err, unix.ECHILD) {
-			return lost
-		}
-		if pid != 0 {
-			continue
-		}
-		if time.Now().After(deadline) {
-			for _, p := range proctest.Descendants(os.Getpid()) {
-				_ = unix.Kill(p.PID, unix.SIGKILL)
-				lost = append(lost, p)
-			}
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
 }
 
 func TestScript(t *testing.T) {

@@ -4,6 +4,7 @@ package proctest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -248,5 +249,27 @@ func CopyProgram(t testing.TB, name, to string, mode os.FileMode) {
 	}
 	if err := os.Chmod(to, mode); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// ReapLost waits until no child is left of a test binary that is a subreaper.
+// Those that do not end in time it returns, and kills them with all that is
+// below them.
+func ReapLost(patience time.Duration) (lost []Process) {
+	for deadline := time.Now().Add(patience); ; {
+		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
+		if errors.Is(err, unix.ECHILD) {
+			return lost
+		}
+		if pid != 0 {
+			continue
+		}
+		if time.Now().After(deadline) {
+			for _, p := range Descendants(os.Getpid()) {
+				_ = unix.Kill(p.PID, unix.SIGKILL)
+				lost = append(lost, p)
+			}
+		}
+		time.Sleep(interval)
 	}
 }
