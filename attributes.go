@@ -21,12 +21,16 @@ var (
 	errSessionGroup   = fmt.Errorf("%w: the leader of a session can't change its group", syscall.EPERM)
 	errNoCtty         = errors.New("is no descriptor of the command's")
 	errNoTTY          = errors.New("is no descriptor")
+	errOwnTerminal    = errors.New("contradicts Terminal, which comes with a session of its own")
 	errOwnGroup       = errors.New("contradicts SysProcAttr, which takes the command out of the owner's process group")
 )
 
 // checkAttributes refuses what a shepherd can't do for its command.
 func (c *Cmd) checkAttributes(refuse func(subject string, err error) error) error {
 	sys := c.SysProcAttr
+	if c.Terminal != nil && c.Foreground {
+		return refuse("Foreground", errOwnTerminal)
+	}
 	if sys == nil {
 		return nil
 	}
@@ -47,6 +51,11 @@ func (c *Cmd) checkAttributes(refuse func(subject string, err error) error) erro
 		{"Setctty", sys.Setctty && sys.Foreground, errCttyForeground},
 		{"Ctty", sys.Setctty && (sys.Ctty < 0 || sys.Ctty >= 3+len(c.ExtraFiles)), errNoCtty},
 		{"Ctty", sys.Foreground && sys.Ctty < 0, errNoTTY},
+		{"Setsid", c.Terminal != nil && sys.Setsid, errOwnTerminal},
+		{"Setctty", c.Terminal != nil && sys.Setctty, errOwnTerminal},
+		{"Setpgid", c.Terminal != nil && sys.Setpgid, errOwnTerminal},
+		{"Noctty", c.Terminal != nil && sys.Noctty, errOwnTerminal},
+		{"Foreground", c.Terminal != nil && sys.Foreground, errOwnTerminal},
 		{"Setpgid", sys.Setsid && (sys.Setpgid || sys.Foreground), errSessionGroup},
 		{"Foreground", sys.Foreground && len(c.ExtraFiles) >= shepherd.MaxDescriptors-3, errTooMany},
 	} {
@@ -73,9 +82,15 @@ func (c *Cmd) attributes() (a shepherd.Attributes) {
 			a.Closed = append(a.Closed, 3+i)
 		}
 	}
+	a.Session, a.Terminal = c.Terminal != nil, c.Terminal != nil // which is its descriptor 0
 	sys := c.SysProcAttr
 	if sys == nil {
 		return a
+	}
+	a.Root = sys.Chroot
+	a.Credential = sys.Credential
+	if c.Terminal != nil {
+		return a // no other of these goes with it
 	}
 	a.Session = sys.Setsid
 	if sys.Setpgid || sys.Foreground {
@@ -84,8 +99,6 @@ func (c *Cmd) attributes() (a shepherd.Attributes) {
 	a.Terminal, a.Controlling = sys.Setctty, sys.Ctty
 	a.Detach = sys.Noctty
 	a.Foreground, a.Foremost = sys.Foreground, sys.Ctty
-	a.Root = sys.Chroot
-	a.Credential = sys.Credential
 	return a
 }
 

@@ -125,6 +125,9 @@ type Cmd struct {
 	// command leads a process group of its own. The tree is guarded either way.
 	Foreground bool
 
+	// Terminal gives the command a pseudo-terminal. Nil means none.
+	Terminal *Terminal
+
 	// Observer is told when the command starts and how it ends. Nil means nobody,
 	// and costs nothing.
 	Observer *Observer

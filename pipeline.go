@@ -124,6 +124,8 @@ func (l Pipeline) check() (*Cmd, error) {
 		}
 		first, last := i == 0, i == len(l)-1
 		switch {
+		case cmd.Terminal != nil:
+			return cmd, cmd.startError("check", "Terminal", errTerminal)
 		case !first && cmd.Stdin != nil:
 			return cmd, cmd.startError("check", "Stdin", errJoined)
 		case !last && cmd.Stdout != nil:
@@ -139,6 +141,7 @@ func (l Pipeline) check() (*Cmd, error) {
 }
 
 var (
+	errTerminal  = errors.New("does not go with a pipeline")
 	errJoined    = errors.New("is set, but belongs to the pipeline")
 	errUncounted = errors.New("is set, but only the last command of a pipeline is counted")
 )

@@ -50,7 +50,8 @@ type run struct {
 	leave     bool         // Cmd.Leftovers
 	whole     whole        // nil for a command by itself
 
-	stdin          *inlet // Pipe, or copied
+	terminal       *terminal // nil without one
+	stdin          *inlet    // Pipe, or copied
 	stdout, stderr *outlet
 	outlets        []*outlet // every pipe that the command writes to
 	pipes          struct{ stdin, stdout, stderr bool }
@@ -282,6 +283,9 @@ func (r *run) supervise(cleanup runtime.Cleanup) {
 	if r.timer != nil {
 		r.timer.Stop()
 	}
+	if r.terminal != nil {
+		r.terminal.end()
+	}
 	for _, out := range r.outlets {
 		out.end()
 	}
@@ -289,6 +293,11 @@ func (r *run) supervise(cleanup runtime.Cleanup) {
 		r.captured.end(r)
 	}
 	r.copies.Wait()
+	if r.terminal != nil {
+		if err := r.terminal.recordError.Load(); err != nil {
+			r.copied(*err)
+		}
+	}
 	r.endInput()
 	r.finish(&ended, duration, err)
 	cleanup.Stop()
@@ -299,7 +308,9 @@ func (r *run) endInput() {
 	if r.input == nil {
 		return
 	}
-	_ = r.stdin.file.Close()
+	if r.terminal == nil { // whose end is the output's too, and may still be read
+		_ = r.stdin.file.Close()
+	}
 	patience := time.NewTimer(inputPatience)
 	defer patience.Stop()
 	select {

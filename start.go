@@ -203,16 +203,19 @@ func (s *starting) closeOurs() {
 	if s.run.captured != nil {
 		_ = unix.Close(s.run.captured.pipe)
 	}
+	if s.run.terminal != nil {
+		_ = unix.Close(s.run.terminal.slave)
+	}
 }
 
 // spec opens all that the command needs.
 func (s *starting) spec() (*shepherd.Spec, error) {
 	c := s.cmd
-	stdin, err := s.stdin()
-	if err != nil {
-		return nil, err
+	streams := s.pipes
+	if c.Terminal != nil {
+		streams = s.terminal
 	}
-	stdout, stderr, err := s.outputs()
+	stdin, stdout, stderr, err := streams()
 	if err != nil {
 		return nil, err
 	}
@@ -231,10 +234,9 @@ func (s *starting) spec() (*shepherd.Spec, error) {
 		return nil, err
 	}
 	spec := &shepherd.Spec{
-		Path: c.Path,
-		Args: c.Args,
-		// os/exec's own rules: the last of equal keys counts, and PWD follows Dir.
-		Env:         (&exec.Cmd{Env: c.Env, Dir: c.Dir}).Environ(),
+		Path:        c.Path,
+		Args:        c.Args,
+		Env:         c.environ(),
 		Descriptors: descriptors,
 		Directory:   dir,
 		Attributes:  c.attributes(),
@@ -245,8 +247,14 @@ func (s *starting) spec() (*shepherd.Spec, error) {
 	if len(spec.Args) == 0 {
 		spec.Args = []string{c.Path}
 	}
+	if c.Terminal != nil {
+		spec.Env = c.terminalEnv(spec.Env)
+	}
 	return spec, nil
 }
+
+// environ has os/exec's own rules: the last of equal keys counts, and PWD follows Dir.
+func (c *Cmd) environ() []string { return (&exec.Cmd{Env: c.Env, Dir: c.Dir}).Environ() }
 
 // directory opens the working directory. It is passed as a descriptor, since the
 // owner's may change or have no path.
@@ -335,6 +343,35 @@ func resizePipe(pipe, size int) {
 	}
 }
 
+// pipes opens what the command's streams need without a terminal.
+func (s *starting) pipes() (stdin, stdout, stderr int, err error) {
+	if stdin, err = s.stdin(); err != nil {
+		return -1, -1, -1, err
+	}
+	stdout, stderr, err = s.outputs()
+	return stdin, stdout, stderr, err
+}
+
+// terminal opens the command's terminal, and a pipe for what is to be apart from it.
+func (s *starting) terminal() (stdin, stdout, stderr int, err error) {
+	c, r := s.cmd, s.run
+	t, err := c.openTerminal()
+	if err != nil {
+		return -1, -1, -1, err
+	}
+	r.terminal = t
+	s.ours = append(s.ours, t.master)
+	if c.Stdin != nil {
+		s.feed(&inlet{file: t.master, run: r, terminal: t})
+	}
+	s.take(&outlet{file: t.master, bytes: &r.counters.bytesOut, run: r, terminal: t}, c.Stdout, &r.stdout, &r.pipes.stdout)
+	stderr = t.slave
+	if c.Stderr != nil && !sameWriter(c.Stdout, c.Stderr) {
+		stderr, err = s.output(c.Stderr, "Stderr", &r.counters.bytesErr, &r.stderr, &r.pipes.stderr)
+	}
+	return t.slave, t.slave, stderr, err
+}
+
 func (s *starting) stdin() (int, error) {
 	c, r := s.cmd, s.run
 	if c.Stdin == nil {
@@ -347,19 +384,25 @@ func (s *starting) stdin() (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	r.stdin = &inlet{file: file, run: r}
-	if c.Stdin == Pipe {
+	s.feed(&inlet{file: file, run: r})
+	return fd, nil
+}
+
+// feed sees to it that the input comes to the inlet.
+func (s *starting) feed(in *inlet) {
+	from, r := s.cmd.Stdin, s.run
+	r.stdin = in
+	if from == Pipe {
 		r.pipes.stdin = true
-		return fd, nil
+		return
 	}
 	r.input = make(chan struct{})
 	s.copies = append(s.copies, func() {
 		go func() {
 			defer close(r.input)
-			r.copied(r.stdin.copyFrom(c.Stdin))
+			r.copied(in.copyFrom(from))
 		}()
 	})
-	return fd, nil
 }
 
 func (s *starting) outputs() (stdout, stderr int, err error) {
@@ -394,23 +437,28 @@ func (s *starting) output(w io.Writer, field string, bytes *atomic.Int64, out **
 	if err != nil {
 		return -1, err
 	}
-	*out = &outlet{file: file, bytes: bytes, run: r}
-	r.outlets = append(r.outlets, *out)
+	s.take(&outlet{file: file, bytes: bytes, run: r}, w, out, piped)
+	return fd, nil
+}
+
+// take sees to it that what the outlet brings comes to w.
+func (s *starting) take(from *outlet, w io.Writer, out **outlet, piped *bool) {
+	r := s.run
+	*out = from
+	r.outlets = append(r.outlets, from)
 	if w == Pipe {
 		*piped = true
-		return fd, nil
+		return
 	}
 	if w == nil {
 		w = io.Discard
 	}
-	from := *out
 	s.copies = append(s.copies, func() {
 		r.copies.Go(func() {
 			defer from.file.Close() //nolint:errcheck // when w has failed, the command finds its pipe closed, as in os/exec
 			r.copied(from.copyTo(w, func(int64) {}))
 		})
 	})
-	return fd, nil
 }
 
 // sameWriter reports whether two writers are one; types that can't be compared are not.

@@ -2,6 +2,7 @@ package netrunner
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -17,12 +18,13 @@ const copySize = 32 << 10
 
 var copyBuffers = sync.Pool{New: func() any { return new([copySize]byte) }}
 
-// outlet is the owner's end of a pipe that a command writes to.
+// outlet is the owner's end of a pipe, or of the terminal, that a command writes to.
 type outlet struct {
-	file  *os.File
-	bytes *atomic.Int64 // what this stream has brought
-	run   *run
-	ended atomic.Bool // the command's tree is gone
+	file     *os.File
+	bytes    *atomic.Int64 // what this stream has brought
+	run      *run
+	terminal *terminal   // nil for a pipe
+	ended    atomic.Bool // the command's tree is gone
 }
 
 // end says that whatever is to be read is in the pipe by now: from here on an
@@ -37,8 +39,23 @@ func (o *outlet) read(b []byte) (n int, err error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) && o.ended.Load() {
 		n, err = o.readRest(b)
 	}
-	o.count(n)
+	if o.terminal != nil && errors.Is(err, unix.EIO) { // nobody has it open any more
+		err = io.EOF
+	}
+	o.came(b[:n], err == io.EOF)
 	return n, err
+}
+
+// came counts what was read, and tells the terminal of it.
+func (o *outlet) came(b []byte, last bool) {
+	o.count(len(b))
+	if o.terminal == nil {
+		return
+	}
+	o.terminal.shown(b)
+	if last {
+		o.terminal.outputEnded()
+	}
 }
 
 // readRest reads what is there without waiting for more.
@@ -50,13 +67,22 @@ func (o *outlet) readRest(b []byte) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if controlErr := raw.Control(func(fd uintptr) { n, err = readOnce(fd, b) }); controlErr != nil {
+	if controlErr := raw.Control(func(fd uintptr) { n, err = o.readOnce(fd, b) }); controlErr != nil {
 		return 0, controlErr
 	}
 	if err == unix.EAGAIN || err == nil && n == 0 {
 		return 0, io.EOF
 	}
 	return n, os.NewSyscallError("read", err)
+}
+
+// readOnce is readOnce, but that a terminal's end is one like others.
+func (o *outlet) readOnce(fd uintptr, b []byte) (n int, err error) {
+	n, err = readOnce(fd, b)
+	if o.terminal != nil && err == unix.EIO {
+		return 0, nil
+	}
+	return n, err
 }
 
 func readOnce(fd uintptr, b []byte) (n int, err error) {
@@ -72,7 +98,7 @@ func readOnce(fd uintptr, b []byte) (n int, err error) {
 // in it: a thousand silent commands have none. Where the kernel can move the
 // data by itself, it does.
 func (o *outlet) copyTo(w io.Writer, count func(n int64)) error {
-	if to := kernelTarget(w); to != nil && o.run.limit == 0 {
+	if to := kernelTarget(w); to != nil && o.run.limit == 0 && o.terminal == nil {
 		if done, err := o.spliceTo(to, count); done {
 			return err
 		}
@@ -93,7 +119,7 @@ func (o *outlet) copyOnce(raw syscall.RawConn, w io.Writer, count func(n int64))
 	var n int
 	waitErr := raw.Read(func(fd uintptr) bool {
 		buffer = copyBuffers.Get().(*[copySize]byte)
-		if n, err = readOnce(fd, buffer[:]); err != unix.EAGAIN {
+		if n, err = o.readOnce(fd, buffer[:]); err != unix.EAGAIN {
 			return true
 		}
 		copyBuffers.Put(buffer)
@@ -108,8 +134,9 @@ func (o *outlet) copyOnce(raw syscall.RawConn, w io.Writer, count func(n int64))
 		n, err = o.readRest(buffer[:])
 	}
 	defer copyBuffers.Put(buffer)
-	o.count(n)
-	if err == io.EOF || err == nil && n == 0 {
+	last := err == io.EOF || err == nil && n == 0
+	o.came(buffer[:n], last)
+	if last {
 		return false, nil
 	}
 	if err != nil {
@@ -139,16 +166,45 @@ func (o *outlet) count(n int) {
 	o.run.counters.read(o.bytes, n)
 }
 
-// inlet is the owner's end of a pipe that a command reads from.
+// inlet is the owner's end of a pipe, or of the terminal, that a command reads from.
 type inlet struct {
-	file *os.File
-	run  *run
+	file     *os.File
+	run      *run
+	terminal *terminal   // nil for a pipe
+	closed   atomic.Bool // of a terminal, whose file is the output's too
 }
 
 func (i *inlet) write(b []byte) (int, error) {
+	if i.closed.Load() {
+		return 0, &os.PathError{Op: "write", Path: i.file.Name(), Err: os.ErrClosed}
+	}
 	n, err := i.file.Write(b)
+	if i.terminal != nil {
+		i.terminal.typed(b[:n])
+		if errors.Is(err, unix.EIO) { // nobody has it open any more
+			err = &os.PathError{Op: "write", Path: i.file.Name(), Err: unix.EPIPE}
+		}
+	}
 	i.run.counters.wrote(n)
 	return n, err
+}
+
+// close ends the command's input: a pipe's by closing it, a terminal's by typing
+// what ends it there.
+func (i *inlet) close() error {
+	if i.terminal == nil {
+		return i.file.Close()
+	}
+	if i.closed.Load() {
+		return &os.PathError{Op: "close", Path: i.file.Name(), Err: os.ErrClosed}
+	}
+	keys, err := i.terminal.endInput()
+	if err != nil {
+		return fmt.Errorf("close Stdin: %w", err)
+	}
+	_, err = i.write(keys)
+	i.closed.Store(true)
+	return err
 }
 
 // Write is write, for io.WriterTo.
@@ -166,9 +222,11 @@ var errUnwanted = errors.New("the command reads no more")
 // copyFrom feeds the command until r ends. A command that does not want it all
 // is no error; a reader that fails is.
 func (i *inlet) copyFrom(r io.Reader) error {
-	defer i.file.Close() //nolint:errcheck // a pipe has nothing left to say
 	err := i.copyAll(r)
-	if errors.Is(err, errUnwanted) {
+	if closeErr := i.close(); errors.Is(closeErr, ErrNoEndOfInput) {
+		_, _ = i.write([]byte{4}) // Ctrl-D, which is what ends the input of most that read keys
+	}
+	if errors.Is(err, errUnwanted) || i.terminal != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
 	}
 	return err
@@ -248,7 +306,8 @@ func (r *PipeReader) feed(to *inlet) error {
 	return err
 }
 
-// Close closes the pipe: what the command writes from here on fails with EPIPE.
+// Close closes the pipe: what the command writes from here on fails with EPIPE. A
+// terminal hangs up, as by [Process.HangUp].
 func (r *PipeReader) Close() error {
 	if r.out == nil {
 		return notPiped(r.field)
@@ -288,12 +347,14 @@ func (w *PipeWriter) Write(b []byte) (int, error) {
 	return w.in.write(b)
 }
 
-// Close ends the command's input. Only the first call succeeds.
+// Close ends the command's input. Only the first call succeeds. To a terminal it
+// types what ends the input there, Ctrl-D unless the command has changed that, and
+// fails with [ErrNoEndOfInput] in raw mode; the terminal stays open.
 func (w *PipeWriter) Close() error {
 	if w.in == nil {
 		return notPiped("Stdin")
 	}
-	return w.in.file.Close()
+	return w.in.close()
 }
 
 // SetWriteDeadline makes a Write that waits longer fail with
