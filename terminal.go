@@ -207,11 +207,7 @@ func (t *terminal) control(f func(master int) error) (err error) {
 // endInput types what ends the input in the terminal's present mode. After a line
 // that is open it takes two: the first only hands that on.
 func (t *terminal) endInput() ([]byte, error) {
-	var modes *unix.Termios
-	err := t.control(func(fd int) (err error) {
-		modes, err = unix.IoctlGetTermios(fd, unix.TCGETS)
-		return err
-	})
+	modes, err := t.modes()
 	switch {
 	case err != nil:
 		return nil, err
@@ -221,6 +217,14 @@ func (t *terminal) endInput() ([]byte, error) {
 		return []byte{modes.Cc[unix.VEOF], modes.Cc[unix.VEOF]}, nil
 	}
 	return []byte{modes.Cc[unix.VEOF]}, nil
+}
+
+func (t *terminal) modes() (modes *unix.Termios, err error) {
+	err = t.control(func(fd int) (err error) {
+		modes, err = unix.IoctlGetTermios(fd, unix.TCGETS)
+		return err
+	})
+	return modes, err
 }
 
 // typed is told what was typed.
@@ -284,6 +288,19 @@ func (p *Process) WindowSize() (WindowSize, error) {
 		return WindowSize{}, errNoTerminal
 	}
 	return WindowSizeOf(p.run.terminal.master)
+}
+
+// TerminalModes returns the modes that the command's terminal has now: whether it
+// echoes what is typed (ECHO), hands on lines (ICANON), makes signals of keys (ISIG).
+func (p *Process) TerminalModes() (*unix.Termios, error) {
+	if p.run.terminal == nil {
+		return nil, errNoTerminal
+	}
+	modes, err := p.run.terminal.modes()
+	if err != nil {
+		return nil, fmt.Errorf("modes of the terminal of %q: %w", p.run.name, err)
+	}
+	return modes, nil
 }
 
 // HangUp closes the terminal, as one that is switched off: the command and the

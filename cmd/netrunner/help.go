@@ -32,6 +32,9 @@ const runExamples = `Examples:
   Keep what a build says, and when:
     netrunner run --log -- make >build.log 2>&1
 
+  Record a session of a program that wants a terminal:
+    netrunner run --record session.cast -- vim notes.txt
+
   Start a daemon that is to stay:
     netrunner run --leave -- nginx
 `

@@ -31,6 +31,9 @@ type runOptions struct {
 	clearEnv  bool
 	stats     string
 	log       bool
+	pty       bool
+	record    string
+	recordIn  bool
 }
 
 func newRunCommand() *cobra.Command {
@@ -46,6 +49,10 @@ ended too.
 SIGTERM, SIGINT, SIGHUP and SIGQUIT to netrunner stop the command; a second one
 kills it at once. With a terminal on standard input the command is the
 foreground job: Ctrl-C, Ctrl-Z and password prompts work as without netrunner.
+
+With --pty (-t) the command has a terminal of its own, of the size of yours, which
+gets each key as it is pressed. Ctrl-Z suspends the command and netrunner together,
+unless the command is a shell or wants the key for itself.
 
 With --log or --max-output the command writes to pipes, even if netrunner writes
 to a terminal. A line is then logged when its end is there.`,
@@ -100,9 +107,13 @@ func (o *runOptions) flags() []flagGroup {
 	surroundings.flags.StringArrayVar(&o.env, "env", nil, "set an environment variable, `K=V`; may be repeated")
 	surroundings.flags.BoolVar(&o.clearEnv, "clear-env", false, "give it no other environment than --env")
 
+	surroundings.flags.BoolVarP(&o.pty, "pty", "t", false, "give it a terminal of its own: for programs that insist on one")
+
 	report := group("What you get")
 	report.flags.BoolVar(&o.log, "log", false, "put time and source before each line of its output, in\ncolor on a terminal unless NO_COLOR is set:\n15:04:05.000 out │ text")
 	report.flags.StringVar(&o.stats, "stats", "", "write figures as JSON to `FILE` at the end, '-' for standard\nerror; bytes of output are among them with --log or --max-output")
+	report.flags.StringVar(&o.record, "record", "", "record its terminal to `FILE`, for 'asciinema play'; implies\n--pty")
+	report.flags.BoolVar(&o.recordIn, "record-input", false, "record what is typed too, passwords included")
 	report.flags.BoolP("help", "h", false, "show this help")
 	return []flagGroup{ending, how, surroundings, report}
 }
@@ -110,10 +121,17 @@ func (o *runOptions) flags() []flagGroup {
 // check refuses what flags of their kind allow but which can't be meant.
 func (o *runOptions) check(flags *pflag.FlagSet) error {
 	// An empty variable in a script must not mean the current directory.
-	for name, value := range map[string]string{"dir": o.dir, "stats": o.stats} {
+	for name, value := range map[string]string{"dir": o.dir, "stats": o.stats, "record": o.record} {
 		if flags.Changed(name) && value == "" {
 			return fmt.Errorf("--%s is empty", name)
 		}
+	}
+	o.pty = o.pty || o.record != ""
+	switch {
+	case o.pty && o.log:
+		return errors.New("--log does not go with --pty: a terminal has one stream, and no lines")
+	case o.recordIn && o.record == "":
+		return errors.New("--record-input needs --record")
 	}
 	for _, entry := range o.env {
 		if key, _, ok := strings.Cut(entry, "="); !ok || key == "" {
@@ -124,12 +142,20 @@ func (o *runOptions) check(flags *pflag.FlagSet) error {
 }
 
 // run starts the command and waits for it. The error carries the exit status.
-func (o *runOptions) run(args []string) error {
+func (o *runOptions) run(args []string) (err error) {
 	stats, err := openStats(o.stats)
 	if err != nil {
 		return fmt.Errorf("stats: %w", err)
 	}
 	cmd := o.command(args)
+	var window *window
+	if o.pty {
+		if window, err = openWindow(o.record); err != nil {
+			return err
+		}
+		window.prepare(cmd, o.recordIn)
+		defer func() { err = cmp.Or(err, window.end()) }()
+	}
 	var lines *outputLog
 	if o.log {
 		lines = newOutputLog()
@@ -145,13 +171,18 @@ func (o *runOptions) run(args []string) error {
 		return stats.finish(err, &report{Command: args, Reason: err.Error()})
 	}
 	signals.relay(process)
+	if window != nil {
+		if err := window.begin(process); err != nil {
+			_ = process.HangUp() // and Wait says how it ended
+		}
+	}
 	state, err := process.Wait()
 	if lines != nil {
 		err = cmp.Or(err, lines.finish())
 	}
 	r := &report{Command: args, Reason: cmp.Or(reason(err), signals.reason())}
 	r.addState(state)
-	if o.maxOutput > 0 || o.log {
+	if o.maxOutput > 0 || o.log || o.pty {
 		r.addOutput(process.Stats())
 	}
 	return stats.finish(endError(state, err), r)

@@ -182,6 +182,7 @@ func (c *cell) begin(t *testing.T, attempt int) bool {
 		copySetUID(t, suid)
 		c.order.User = ordinary
 	}
+	c.order.Terminal = c.tree.terminal
 	c.order.Event, c.order.Plain, c.order.Grace = c.event.name, c.plain, grace
 	if c.event.timed {
 		c.order.Timeout = time.Duration(attempt) * 3 * time.Second

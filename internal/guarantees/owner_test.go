@@ -21,12 +21,13 @@ import (
 // order is what an owner is told to do: the test binary, run again, is the
 // owner, since it has to die in every way there is.
 type order struct {
-	Event   string
-	Plain   bool // by os/exec: what the guarantees are worth is seen where they are missing
-	Args    []string
-	User    int // that it becomes, unless it is zero
-	Grace   time.Duration
-	Timeout time.Duration
+	Event    string
+	Plain    bool // by os/exec: what the guarantees are worth is seen where they are missing
+	Args     []string
+	User     int  // that it becomes, unless it is zero
+	Terminal bool // for the command
+	Grace    time.Duration
+	Timeout  time.Duration
 }
 
 // orderVariable makes the test binary an owner. It is a variable, since the
@@ -68,6 +69,9 @@ func (o *owned) start() error {
 	}
 	cmd := netrunner.Command(o.order.Args[0], o.order.Args[1:]...)
 	cmd.Stdout, cmd.KillTimeout, cmd.Timeout = &output, o.order.Grace, o.order.Timeout
+	if o.order.Terminal {
+		cmd.Terminal = &netrunner.Terminal{}
+	}
 	if o.order.Event == outputLimit {
 		cmd.MaxOutput = commandLimit
 	}

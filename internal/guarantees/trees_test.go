@@ -13,6 +13,7 @@ type tree struct {
 	stopped     int  // processes that stand still by then
 	forkers     int  // at least so many processes called perl
 	setuid      bool // the owner is an ordinary user, and $1 root's
+	terminal    bool // the command has one
 }
 
 // forker is a chain of processes, each of which lives only until it has forked
@@ -33,4 +34,5 @@ var trees = []tree{
 	{name: "forks", about: "chains of processes that each live only until they have forked the next: in its group, and in a new session every time", script: forker("") + forker("POSIX::setsid();"), forkers: 2},
 	{name: "holds the pipe", about: "children that keep its standard output open, in its group and in a session of their own", script: `sleep $0 & setsid sleep $0 &`, sleepers: 2},
 	{name: "set-uid", about: "a program that runs as another user, whom the kernel's own death signal does not reach", script: `$1 $0 & setsid $1 $0 &`, sleepers: 2, setuid: true},
+	{name: "terminal", about: "a command on a terminal, with a job in a process group of its own, a child under `nohup`, and one in a session of its own", script: `set -m; sleep $0 & set +m; nohup sleep $0 >/dev/null 2>&1 & setsid sleep $0 &`, sleepers: 3, terminal: true},
 }
