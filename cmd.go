@@ -66,9 +66,8 @@ type Cmd struct {
 	// from a pipe. When both are the same, at most one goroutine at a time
 	// calls Write.
 	//
-	// A nil Stdout means the null device, and so does [io.Discard] unless MaxOutput
-	// asks for counting. A nil Stderr is read and thrown away, but for its first and
-	// last 32 KiB, which an [ExitError] shows.
+	// A nil Stdout means the null device. A nil Stderr is read and thrown away,
+	// but for its first and last 32 KiB, which an [ExitError] shows.
 	Stdout io.Writer
 	Stderr io.Writer
 

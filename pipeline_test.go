@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/netrunner-go/netrunner"
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 func sh(script string, args ...string) *netrunner.Cmd {
@@ -398,5 +399,7 @@ func TestAPipelineIsHeldByItsParts(t *testing.T) {
 		if text, err := os.ReadFile(last.Args[1]); string(text) != "to the end\n" || err != nil {
 			t.Errorf("%s: the last one wrote %q, %v", name, text, err)
 		}
+		// The first has ended too; that may not have come here yet.
+		proctest.Eventually(t, "the end of both", func() bool { return netrunner.Totals().Running == 0 })
 	}
 }

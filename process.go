@@ -57,6 +57,7 @@ type run struct {
 	pipes          struct{ stdin, stdout, stderr bool }
 	captured       *capture       // of Stderr when nobody asked for it
 	copies         sync.WaitGroup // of output
+	delayed        []func()       // copy what is there, unless a goroutine does
 	input          chan struct{}  // closed when the copy of input has ended; nil without one
 
 	observer *Observer       // may be nil
@@ -292,7 +293,7 @@ func (r *run) supervise(cleanup runtime.Cleanup) {
 	if r.captured != nil {
 		r.captured.end(r)
 	}
-	r.copies.Wait()
+	r.endCopies()
 	if r.terminal != nil {
 		if err := r.terminal.recordError.Load(); err != nil {
 			r.copied(*err)
@@ -301,6 +302,15 @@ func (r *run) supervise(cleanup runtime.Cleanup) {
 	r.endInput()
 	r.finish(&ended, duration, err)
 	cleanup.Stop()
+}
+
+// endCopies waits until all output is copied. The outlets have been told that
+// nothing more comes, or are closed.
+func (r *run) endCopies() {
+	for _, copyAll := range r.delayed {
+		copyAll()
+	}
+	r.copies.Wait()
 }
 
 // endInput closes the command's input and waits for its copy.

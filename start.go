@@ -185,7 +185,7 @@ type starting struct {
 	run    *run
 	opened []int      // descriptors for the command
 	ours   []*os.File // the other ends, for the run
-	copies []func()   // begin to copy
+	copies []func()   // begin to copy what has to wait for the start
 	files  []*os.File // the caller's, which must not be collected meanwhile
 }
 
@@ -206,6 +206,7 @@ func (s *starting) closeOurs() {
 	if s.run.terminal != nil {
 		_ = unix.Close(s.run.terminal.slave)
 	}
+	s.run.endCopies()
 }
 
 // spec opens all that the command needs.
@@ -427,7 +428,7 @@ func (s *starting) outputs() (stdout, stderr int, err error) {
 
 func (s *starting) output(w io.Writer, field string, bytes *atomic.Int64, out **outlet, piped *bool) (int, error) {
 	r := s.run
-	if (w == nil || w == io.Discard) && r.limit == 0 {
+	if w == nil && r.limit == 0 {
 		return shepherd.NullDevice, nil
 	}
 	if f, ok := w.(*os.File); ok && r.limit == 0 {
@@ -453,11 +454,24 @@ func (s *starting) take(from *outlet, w io.Writer, out **outlet, piped *bool) {
 	if w == nil {
 		w = io.Discard
 	}
-	s.copies = append(s.copies, func() {
-		r.copies.Go(func() {
-			defer from.file.Close() //nolint:errcheck // when w has failed, the command finds its pipe closed, as in os/exec
-			r.copied(from.copyTo(w, func(int64) {}))
-		})
+	copyAll := func() {
+		defer from.file.Close() //nolint:errcheck // when w has failed, the command finds its pipe closed, as in os/exec
+		r.copied(from.copyTo(w, func(int64) {}))
+	}
+	if r.limit > 0 { // too much of it stops the command, which has to be there
+		s.copies = append(s.copies, func() { r.copies.Go(copyAll) })
+		return
+	}
+	r.copies.Add(1)
+	timer := time.AfterFunc(copyDelay, func() {
+		defer r.copies.Done()
+		copyAll()
+	})
+	r.delayed = append(r.delayed, func() {
+		if timer.Stop() {
+			copyAll()
+			r.copies.Done()
+		}
 	})
 }
 

@@ -16,6 +16,12 @@ import (
 // copySize is the buffer of a copying goroutine: half of a pipe's usual capacity (man 7 pipe).
 const copySize = 32 << 10
 
+// copyDelay is how long a command runs before a goroutine begins to copy its
+// output. Many small commands are over by then, and what they have said is in the
+// pipe: the goroutine and its wake-ups would cost a tenth of such a command's time.
+// One that says more than a pipe holds has hardly begun to.
+const copyDelay = 2 * time.Millisecond
+
 var copyBuffers = sync.Pool{New: func() any { return new([copySize]byte) }}
 
 // outlet is the owner's end of a pipe, or of the terminal, that a command writes to.

@@ -13,11 +13,11 @@ import (
 
 // A program that runs a command by this package, as a user at a terminal sees it.
 
-// launch runs a script by a program that runs it by this package.
-func launch(t *testing.T, term *tmuxtest.Terminal, program, script string) {
+// launch runs a script by a program that runs it by this package, with arguments.
+func launch(t *testing.T, term *tmuxtest.Terminal, program, script string, args ...string) {
 	t.Helper()
 	path := tmuxtest.Script(t, script)
-	start := tmuxtest.Script(t, "exec env GORACE=atexit_sleep_ms=0 "+programVariable+"="+program+" "+self()+" sh "+path+"\n")
+	start := tmuxtest.Script(t, "exec env GORACE=atexit_sleep_ms=0 "+programVariable+"="+program+" "+self()+" sh "+path+" "+strings.Join(args, " ")+"\n")
 	term.Enter("sh " + start)
 }
 
@@ -33,13 +33,15 @@ func TestTerminalInterrupt(t *testing.T) {
 func TestTerminalSuspendAndResume(t *testing.T) {
 	t.Parallel()
 	term := tmuxtest.New(t)
-	launch(t, term, "run", "echo ready\nread line\necho \"read $line\"\nexit 6\n")
+	marker := proctest.Marker()
+	launch(t, term, "run", "echo ready\nread line\necho \"read $line\"\nexit 6\n", marker)
 	term.Expect(`^ready`)
 	term.Keys("C-z")
 	term.Expect(`Stopped +sh`)
 	term.Enter("echo back in the shell")
 	term.Expect(`^back in the shell`)
 	term.Enter("fg")
+	proctest.AwaitContinued(t, marker, "sh")
 	term.Enter("again")
 	term.Expect(`^read again\nended: exit status 6\nprompt>`)
 }

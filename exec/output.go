@@ -9,15 +9,10 @@ import (
 )
 
 // Run starts the command and waits for its end, with the errors of Start and Wait.
-// Without a context that can end, Process may be set as late as 30 ms after the
-// start: who only waits is told late, which makes a small command cheaper.
+// Process may be set, and the end of the context may reach the command, as late as
+// 30 ms after the start: who only waits is told late, which makes a small command
+// cheaper.
 func (c *Cmd) Run() error {
-	if c.interruptible() {
-		if err := c.Start(); err != nil {
-			return err
-		}
-		return c.Wait()
-	}
 	err := c.begin(func(cmd *netrunner.Cmd) error {
 		cmd.Observer = &netrunner.Observer{Started: func(_ context.Context, info netrunner.StartedInfo) context.Context {
 			c.started(info.Process)

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"os"
 	"syscall"
 
 	"github.com/netrunner-go/netrunner"
@@ -37,13 +37,29 @@ func (c *Cmd) begin(start func(*netrunner.Cmd) error) error {
 	}
 	err := c.refuse()
 	if err == nil {
-		if err = start(c.command()); err != nil && c.Process == nil {
-			err = c.startError(err)
-		}
+		err = c.startBy(start)
 	}
 	closeAll(&c.theirs)
 	if c.Process == nil {
 		closeAll(&c.ours)
+	}
+	return err
+}
+
+func (c *Cmd) startBy(start func(*netrunner.Cmd) error) error {
+	cmd := c.command()
+	if cmd.Stderr == nil && !c.captures {
+		// Nil is captured there.
+		null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		cmd.Stderr = null
+		c.theirs = append(c.theirs, null)
+	}
+	err := start(cmd)
+	if err != nil && c.Process == nil {
+		err = c.startError(err)
 	}
 	return err
 }
@@ -74,7 +90,7 @@ func (c *Cmd) started(p *netrunner.Process) {
 // command turns the Cmd into a template.
 func (c *Cmd) command() *netrunner.Cmd {
 	sys := c.SysProcAttr
-	cmd := &netrunner.Cmd{
+	return &netrunner.Cmd{
 		Path:        c.Path,
 		Args:        c.Args,
 		Env:         c.Env,
@@ -89,10 +105,6 @@ func (c *Cmd) command() *netrunner.Cmd {
 		// Ctrl-C, Ctrl-Z and prompts on the terminal are as with os/exec.
 		Foreground: sys == nil || !sys.Setsid && !sys.Setpgid && !sys.Foreground,
 	}
-	if cmd.Stderr == nil && !c.captures {
-		cmd.Stderr = io.Discard
-	}
-	return cmd
 }
 
 // startError gives an error the form that callers of os/exec know.

@@ -154,6 +154,7 @@ func TestTerminalShellInside(t *testing.T) {
 	term.Keys("C-z")
 	term.Expect(`Stopped +sh`)
 	term.Enter("fg")
+	proctest.AwaitContinued(t, filepath.Base(path), "sh")
 	term.Enter("on")
 	term.Expect(`^read on\ninner>`)
 	term.Enter("exit 8")

@@ -273,3 +273,18 @@ func ReapLost(patience time.Duration) (lost []Process) {
 		time.Sleep(interval)
 	}
 }
+
+// AwaitContinued waits until the marked process of that name is stopped no more.
+// A shell continues a job when the terminal is the job's: what is typed then, and
+// not before, the job gets as a line.
+func AwaitContinued(t testing.TB, marker, name string) {
+	t.Helper()
+	Eventually(t, name+" to go on", func() bool {
+		for _, p := range Marked(marker) {
+			if p.Name == name && p.State != 'T' {
+				return true
+			}
+		}
+		return false
+	})
+}
