@@ -14,7 +14,8 @@ func hostnameExec(context.Context) error   { return osexec.Command("hostname").R
 
 // The same with a context that can end, so that Start is waited for.
 func contextDropIn(ctx context.Context) error { return exec.CommandContext(ctx, "hostname").Run() }
-func contextExec(ctx context.Context) error   { return osexec.CommandContext(ctx, "hostname").Run() }
+
+func contextExec(ctx context.Context) error { return osexec.CommandContext(ctx, "hostname").Run() }
 
 // dropIn compares the median time of one run.
 func dropIn(ours, theirs func(context.Context) error) func(context.Context, time.Duration) (result, error) {

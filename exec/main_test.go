@@ -1,7 +1,6 @@
 package exec_test
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	osexec "os/exec"
@@ -142,12 +141,4 @@ func report([]string) {
 	fmt.Printf("session leader: %t\ngroup leader: %t\nparent's group: %t\nforeground: %t %v\ntty: %s\nids: %d %d %v\ncwd: %s\nPWD: %s\nopen: %v\n",
 		session == os.Getpid(), unix.Getpgrp() == os.Getpid(), fmt.Sprint(unix.Getpgrp()) == os.Getenv("GROUP"),
 		err == nil && foreground == unix.Getpgrp(), err, tty, os.Getuid(), os.Getgid(), groups, cwd, os.Getenv("PWD"), open)
-}
-
-// firstLine reads a line of a program's output.
-func firstLine(t *testing.T, file *os.File) string {
-	t.Helper()
-	line, err := bufio.NewReader(file).ReadString('\n')
-	check(t, err)
-	return strings.TrimSpace(line)
 }

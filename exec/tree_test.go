@@ -155,7 +155,7 @@ func TestKillEndsAll(t *testing.T) {
 		t.Error(err)
 	}
 	nothingIsLeft(t, marker)
-	if err := cmd.Process.Kill(); err != os.ErrProcessDone { //nolint:errorlint // the very same, as callers of os/exec compare
+	if err := cmd.Process.Kill(); err != os.ErrProcessDone { // the very same, as callers of os/exec compare
 		t.Errorf("after its end: %v", err)
 	}
 }

@@ -21,7 +21,7 @@ type ExitError struct {
 }
 
 // Error reads like: exit status 2; or: signal: killed.
-func (e *ExitError) Error() string { return e.ProcessState.String() }
+func (e *ExitError) Error() string { return e.String() }
 
 // Wait waits until the command and, unless Leftovers leaves it, everything that
 // it has started are gone, and until all output is written.

@@ -90,7 +90,7 @@ func TestRoot(t *testing.T) {
 	root := buildDirectoryFor(t)
 	// The one program here that needs no other file: without arguments it says what it is.
 	proctest.CopyProgram(t, filepath.Join("bin", "shepherd-linux-"+runtime.GOARCH), filepath.Join(root, "program"), 0o755)
-	conform(t, func(t *testing.T, o *owner) {
+	conform(t, func(_ *testing.T, o *owner) {
 		s := o.shepherd()
 		spec := s.spec("/program")
 		spec.Attributes.Root = root
