@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -32,11 +33,10 @@ func TestPTYShell(t *testing.T) {
 	term.Enter("stty size")
 	term.Expect(`^30 100\n`)
 	// Its jobs are its own.
-	term.Enter("cat")
-	term.Enter("one")
-	term.Expect(`^one\none`) // typed, and from it: by then it can be stopped
+	term.Enter("sh " + tmuxtest.Script(t, "echo started; exec cat"))
+	term.Expect(`^started`)
 	term.Keys("C-z")
-	term.Expect(`Stopped +cat`)
+	term.Expect(`Stopped +sh`)
 	term.Enter("fg")
 	term.Keys("C-c")
 	term.Expect(`\^C\n`)
@@ -88,6 +88,21 @@ func TestPTYEditorSuspendAndResume(t *testing.T) {
 			term.Expect(`^status 0`)
 		})
 	}
+}
+
+// The window is closed: all of it goes.
+func TestPTYCloses(t *testing.T) {
+	t.Parallel()
+	term := tmuxtest.New(t)
+	marker := proctest.Marker()
+	term.Enter("netrunner run -t -- bash --norc --noprofile -i -c 'echo rea''dy; sleep " + marker + "; :'")
+	term.Expect(`^ready`)
+	netrunner, below := netrunnerOf(t, marker)
+	await := watch(t, append(below, netrunner))
+	if out, err := term.Tmux("kill-server").CombinedOutput(); err != nil {
+		t.Fatalf("tmux: %v: %s", err, out)
+	}
+	await(4 * time.Second) // without the grace: the command's terminal hangs up too
 }
 
 // Whatever ends the command, the terminal is as it was.
