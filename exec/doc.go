@@ -24,7 +24,8 @@
 //     [Error] and the errors that are variables are the standard library's own.
 //   - [Process.Kill] kills all of the tree, unless Leftovers leaves it.
 //   - Figures of use ([ProcessState.SysUsage] and the times) are those of the whole
-//     tree, including what was killed.
+//     tree, including what was killed. They do not add to those of this program's
+//     children (man 2 getrusage).
 //   - A command has no descriptor but 0, 1, 2 and ExtraFiles, also where this
 //     program itself was given one that is not closed on exec.
 //   - Namespaces are those that the program had when its first command started; a
