@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/netrunner-go/netrunner"
@@ -49,19 +50,35 @@ func (c *Cmd) begin(start func(*netrunner.Cmd) error) error {
 func (c *Cmd) startBy(start func(*netrunner.Cmd) error) error {
 	cmd := c.command()
 	if cmd.Stderr == nil && !c.captures {
-		// Nil is captured there.
-		null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+		null, err := nullDevice() // nil is captured there
 		if err != nil {
 			return err
 		}
 		cmd.Stderr = null
-		c.theirs = append(c.theirs, null)
 	}
 	err := start(cmd)
 	if err != nil && c.Process == nil {
 		err = c.startError(err)
 	}
 	return err
+}
+
+// null is the null device once it has been opened. It stays open: to open it for
+// each command would cost a percent of a small one.
+var null atomic.Pointer[os.File]
+
+func nullDevice() (*os.File, error) {
+	if file := null.Load(); file != nil {
+		return file, nil
+	}
+	file, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	if !null.CompareAndSwap(nil, file) {
+		_ = file.Close() // another was faster
+	}
+	return null.Load(), nil
 }
 
 // refuse says why the command can't even be tried.
