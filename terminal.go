@@ -154,12 +154,22 @@ func (t *terminal) prepare(c *Cmd) error {
 	}
 	t.recorder, err = asciicast.New(c.Terminal.Record, asciicast.Header{
 		Width: int(size.Cols), Height: int(size.Rows), Command: c.String(),
-		Env: map[string]string{"TERM": lookup(c.terminalEnv(nil), "TERM"), "SHELL": os.Getenv("SHELL")},
+		Env: c.recordedEnv(),
 	})
 	if err != nil {
 		return c.startError("record", "Terminal.Record", err)
 	}
 	return nil
+}
+
+// recordedEnv is what asciinema tells of the environment too.
+func (c *Cmd) recordedEnv() map[string]string {
+	env := c.terminalEnv(nil)
+	recorded := map[string]string{"TERM": lookup(env, "TERM")}
+	if shell := lookup(env, "SHELL"); shell != "" {
+		recorded["SHELL"] = shell
+	}
+	return recorded
 }
 
 // terminalEnv adds TERM where that is needed.
