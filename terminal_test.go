@@ -284,12 +284,15 @@ func TestTerminalLeftOpen(t *testing.T) {
 	if string(out) != "out\r\n" || err != nil {
 		t.Errorf("%q, %v", out, err)
 	}
-	for _, p := range proctest.Marked(mark) {
-		if err := unix.Kill(p.PID, unix.SIGKILL); err != nil {
-			t.Error(err)
-		}
-		waitDeath(t, p.PID, proctest.Patience)
+	var left []proctest.Process
+	proctest.Eventually(t, "what was left", func() bool { // between fork and exec it is not to be seen
+		left = proctest.Marked(mark)
+		return len(left) == 1 && left[0].Name == "sleep"
+	})
+	if err := unix.Kill(left[0].PID, unix.SIGKILL); err != nil {
+		t.Error(err)
 	}
+	waitDeath(t, left[0].PID, proctest.Patience)
 	// And one that ends all the same.
 	cmd.Leftovers = netrunner.KillLeftovers
 	out, err = cmd.Output(testContext(t))
