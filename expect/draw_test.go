@@ -87,7 +87,7 @@ func TestDraw(t *testing.T) {
 		{"restored from the last column (SCO)", "ab\x1b[s\x1b[2;1H123456\x1b[uc", "abc\n123456"},
 		{"next line", "ab\x1bEc", "ab\nc"},
 		{"another screen", "main\x1b[?1049halt\x1b[?1049l!", "main!"},
-		{"another screen (47)", "main\x1b[?47halt", "alt"},
+		{"another screen (47)", "main\x1b[?47halt", "    al\nt"},
 		{"repeated", "a\x1b[3b|中\x1b[99999999999b", "中中中\n中中中\n中中中\n中"},
 		{"lines by SO and SI", "\x1b)0\x0elqk\x0fq", "┌─┐q"},
 		{"lines by their set", "\x1b(0lqk\x1b(Bq", "┌─┐q"},
@@ -96,6 +96,8 @@ func TestDraw(t *testing.T) {
 		{"huge counts", "ab\r\x1b[2147483647@\x1b[2147483647X\x1b[2147483647I\x1b[2147483647Z\x1b[2147483647P", ""},
 		{"without wrapping", "\x1b[?7l1234567890", "123450"},
 		{"erased at the end of a line", "123456\x1b[Kx", "12345x"},
+		{"erased before the cursor", "123\r\n456\r\n789\x1b[2;2H\x1b[1J", "\n  6\n789"},
+		{"another screen keeps the cursor", "ab\x1b[?1049hc", "  c"},
 		{"a tab", "a\tb", "a    b"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

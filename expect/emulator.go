@@ -309,6 +309,11 @@ func (e *emulator) csi(seq []byte, last cluster) {
 	case 'b':
 		e.repeat(last, firstNumber(limitNumbers(seq, 1, e.rows*e.cols), 1))
 		return
+	case 'J':
+		if firstNumber(seq, 0) == 1 {
+			e.eraseAbove()
+			return
+		}
 	case 'r':
 		// The emulator trusts what it gets. A margin below the screen would make it panic.
 		seq = limitNumbers(seq, 0, e.rows)
@@ -341,6 +346,23 @@ func (e *emulator) csi(seq []byte, last cluster) {
 	}
 }
 
+// eraseAbove erases all before the cursor and below it. The emulator would take
+// the rest of the line with it.
+func (e *emulator) eraseAbove() {
+	e.write([]byte("\x1b[1K"))
+	at := e.vt.CursorPosition()
+	blank := e.vt.CellAt(0, at.Y) // with the color that it has to have
+	if blank == nil {
+		return
+	}
+	erased := *blank
+	for y := range at.Y {
+		for x := range e.cols {
+			e.vt.SetCell(x, y, &erased)
+		}
+	}
+}
+
 // answer is for questions that the emulator answers wrongly, or not at all.
 func (e *emulator) answer(question string) string {
 	switch question {
@@ -363,7 +385,11 @@ func (e *emulator) private(seq []byte) {
 	if bytes.HasPrefix(seq, []byte("\x1b[?47")) && len(seq) == len("\x1b[?47h") {
 		seq = fmt.Appendf(nil, "\x1b[?1047%c", seq[len(seq)-1]) // the emulator does not know it
 	}
+	was, at := e.screen(), e.vt.CursorPosition()
 	e.write(limitNumbers(seq, 0, maxNumber))
+	if e.screen() > was { // the emulator goes to its corner, a terminal stays
+		e.writef("\x1b[%d;%dH", at.Y+1, at.X+1)
+	}
 	if bytes.Contains(seq, []byte("104")) { // to the other screen, or to a saved cursor
 		e.unwrap()
 	}

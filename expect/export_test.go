@@ -30,3 +30,11 @@ func Draw(rows, cols, undrawn int, pieces [][]byte, looked func(piece int) bool)
 	<-done
 	return screen, string(out.unmatched.bytes), out.emulator.broken
 }
+
+// BreakEmulator lets the emulator panic.
+func (s *Session) BreakEmulator() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.emulator.safely(func() { panic("told to") })
+	s.announce()
+}

@@ -248,3 +248,22 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	users.Wait()
 }
+
+// A fault of the emulator is told to who waits for the screen, and to nobody else.
+func TestEmulatorPanics(t *testing.T) {
+	s, term := open(t, expect.Options{})
+	term.print(t, "before")
+	must(t, s.ExpectOnScreen(testContext(t), "before"))
+	waits := make(chan error)
+	term.background(func() { waits <- s.ExpectOnScreen(testContext(t), "after") })
+	s.BreakEmulator()
+	term.print(t, " and after\x1b[6n\r\n")
+	if err := <-waits; err == nil || !strings.Contains(err.Error(), "emulator has panicked: told to") {
+		t.Errorf("the wait has ended with %v", err)
+	}
+	must(t, s.Expect(testContext(t), "and after\n"))
+	must(t, s.Resize(10, 10))
+	if !s.Screen().Contains("before") {
+		t.Errorf("the screen is %q", s.Screen())
+	}
+}
