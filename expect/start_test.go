@@ -110,6 +110,7 @@ func TestPagerResized(t *testing.T) {
 	s, p := drive(t, "less", path)
 	must(t, s.ExpectOnScreen(testContext(t), "line 23\n"))
 	must(t, s.Resize(10, 40))
+	must(t, s.Send("g")) // less may notice its new size only at the next key
 	must(t, s.ExpectScreen(testContext(t), func(screen *expect.Screen) bool {
 		return screen.Line(8) == "line 9" && !screen.Contains("line 10")
 	}))
