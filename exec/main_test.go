@@ -5,6 +5,7 @@ import (
 	"os"
 	osexec "os/exec"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,7 +23,7 @@ import (
 const programVariable = "NETRUNNER_TEST_PROGRAM"
 
 var programs = map[string]func(args []string){
-	"own": own, "run": run, "run-ignoring": runIgnoring, "run-foreground": runForeground, "report": report,
+	"own": own, "own-pdeathsig": ownWithDeathSignal, "run": run, "run-ignoring": runIgnoring, "run-foreground": runForeground, "report": report,
 }
 
 func TestMain(m *testing.M) {
@@ -91,6 +92,22 @@ func command(of string, args []string) starter {
 // own starts a command by one of the packages and waits for its own death.
 func own(args []string) {
 	if err := command(args[0], args[1:]).Start(); err != nil {
+		fail(err)
+	}
+	select {}
+}
+
+// ownWithDeathSignal is own, but the command is to get SIGUSR2 at its death, and
+// the thread that starts it ends before that.
+func ownWithDeathSignal(args []string) {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdout, cmd.SysProcAttr = os.Stdout, &syscall.SysProcAttr{Pdeathsig: syscall.SIGUSR2}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		started <- cmd.Start()
+	}()
+	if err := <-started; err != nil {
 		fail(err)
 	}
 	select {}

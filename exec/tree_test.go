@@ -1,6 +1,7 @@
 package exec_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -182,24 +183,26 @@ wait`, marker)
 	}
 }
 
-// Pdeathsig is what the command is told first, and its owner is the process.
+// Pdeathsig is what the command is told first when its owner dies, and its owner is
+// the process: the end of the thread that started it is not told.
 func TestPdeathsig(t *testing.T) {
-	var out bytes.Buffer
-	cmd := exec.Command("sh", "-c", "trap 'echo told; exit 0' USR2; echo ready; while :; do sleep 0.01; done")
-	cmd.Stdout, cmd.SysProcAttr = &synced{w: &out}, &syscall.SysProcAttr{Pdeathsig: syscall.SIGUSR2}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		if err := cmd.Start(); err != nil {
-			t.Error(err)
-		}
-	}()
-	<-done
-	proctest.Eventually(t, "the command", func() bool { return cmd.Stdout.(*synced).String() == "ready\n" })
-	check(t, cmd.Process.Signal(syscall.Signal(0)))
-	check(t, cmd.Process.Kill())
-	_ = cmd.Wait() // killed
+	owner := osexec.Command(self(), "sh", "-c",
+		"trap 'echo got USR2; exit 0' USR2; trap 'echo got TERM; exit 0' TERM; echo ready; while :; do sleep 0.01; done")
+	owner.Env = asProgram("own-pdeathsig")
+	out, err := owner.StdoutPipe()
+	check(t, err)
+	check(t, owner.Start())
+	lines := bufio.NewReader(out)
+	if line, err := lines.ReadString('\n'); line != "ready\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	check(t, owner.Process.Kill())
+	// Had the thread's end been told, "got USR2" would have come before the kill too:
+	// the command would then be gone, and its owner without it.
+	if line, err := lines.ReadString('\n'); line != "got USR2\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+	_ = owner.Wait() // killed
 }
 
 // The time from the context's end to the end of Wait is os/exec's.
