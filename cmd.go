@@ -119,9 +119,10 @@ type Cmd struct {
 	// Leftovers says what becomes of what the command leaves behind.
 	Leftovers Leftovers
 
-	// Foreground, which is not that of SysProcAttr, keeps the command in the owner's process group, so that Ctrl-C,
+	// Foreground keeps the command in the owner's process group, so that Ctrl-C,
 	// Ctrl-Z and prompts on the terminal work as with os/exec. Without it the
 	// command leads a process group of its own. The tree is guarded either way.
+	// It is not the field of that name of SysProcAttr.
 	Foreground bool
 
 	// Terminal gives the command a pseudo-terminal. Nil means none.

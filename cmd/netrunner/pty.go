@@ -31,6 +31,7 @@ type window struct {
 
 	mu     sync.Mutex
 	before *term.State // of our own terminal; nil when its modes are its own
+	ended  bool        // and they are to stay so
 }
 
 // openWindow opens the recording, and looks where netrunner itself is.
@@ -132,24 +133,27 @@ func (w *window) typeKeys() {
 	}
 }
 
-// raw hands over every key; restore undoes it, and what the command has asked of
-// the terminal.
+// raw hands over every key, and asks again for what the command had asked of the
+// terminal; restore undoes both.
 func (w *window) raw() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.before != nil {
-		return nil
+	if w.ended { // while netrunner was suspended
+		return os.ErrProcessDone
 	}
 	before, err := term.MakeRaw(int(w.in.Fd()))
-	if err == nil {
-		w.before = before
+	if err != nil {
+		return err
 	}
-	return err
+	w.before = before
+	w.out.Resume()
+	return nil
 }
 
-func (w *window) restore() {
+func (w *window) restore(ended bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.ended = w.ended || ended
 	if w.before == nil {
 		return
 	}
@@ -164,7 +168,7 @@ func (w *window) end() error {
 		signal.Stop(w.signals)
 		close(w.finished)
 	}
-	w.restore()
+	w.restore(true)
 	if w.record == nil {
 		return nil
 	}
@@ -213,7 +217,7 @@ func (w *window) suspend() {
 	continued := make(chan os.Signal, 1)
 	signal.Notify(continued, syscall.SIGCONT)
 	defer signal.Stop(continued)
-	w.restore()
+	w.restore(false)
 	_ = unix.Kill(0, unix.SIGTSTP)
 	select {
 	case <-continued:
@@ -223,7 +227,6 @@ func (w *window) suspend() {
 		_ = w.process.HangUp()
 		return
 	}
-	w.out.Resume()
 	_ = w.process.Signal(syscall.SIGCONT)
 	w.redraw()
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/netrunner-go/netrunner/internal/proctest"
+	"github.com/netrunner-go/netrunner/internal/pty"
 	"github.com/netrunner-go/netrunner/internal/tmuxtest"
+	"github.com/netrunner-go/netrunner/internal/ttymodes"
 )
 
 // netrunner run --pty at a real terminal.
@@ -87,6 +91,70 @@ func TestPTYEditorSuspendAndResume(t *testing.T) {
 			term.Enter("echo status $?")
 			term.Expect(`^status 0`)
 		})
+	}
+}
+
+// It is killed while it is suspended: what continues is only netrunner's end.
+func TestPTYKilledWhileSuspended(t *testing.T) {
+	t.Parallel()
+	term := tmuxtest.New(t)
+	marker := proctest.Marker()
+	term.Enter("echo before")
+	term.Enter("netrunner run -t -- sh " + tmuxtest.Script(t, `printf '\033[?1049hother screen'; exec sleep `+marker))
+	term.Expect(`^other screen`)
+	term.Keys("C-z")
+	term.Expect(`Stopped +netrunner run`)
+	for _, p := range proctest.Marked(marker) {
+		if p.Name == "sleep" {
+			if err := unix.Kill(p.PID, unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	term.Enter("fg")
+	term.Expect(`^prompt> fg\n(.*\n)*prompt>.*\n*\z`)
+	term.Enter("clear; stty -a | grep -o ' icanon '")
+	term.Expect(`^ icanon`)
+	if out, err := term.Tmux("display-message", "-p", "#{alternate_on}").CombinedOutput(); string(out) != "0\n" || err != nil {
+		t.Errorf("alternate screen: %q, %v", out, err)
+	}
+}
+
+// Whatever still wants the keys when the command has ended does not get them: the
+// terminal has been given back.
+func TestPTYIsGivenBackOnce(t *testing.T) {
+	pair, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pair.Close()
+	modes := func() unix.Termios {
+		modes, err := unix.IoctlGetTermios(pair.Slave, unix.TCGETS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *modes
+	}
+	var screen bytes.Buffer
+	w := &window{in: pair.Master, out: ttymodes.NewWriter(&screen), finished: make(chan struct{})}
+	before := modes()
+	if err := w.raw(); err != nil || modes() == before {
+		t.Fatalf("not raw: %v", err)
+	}
+	if _, err := io.WriteString(w.out, "\x1b[?1049h"); err != nil {
+		t.Fatal(err)
+	}
+	w.restore(false)
+	if modes() != before {
+		t.Error("it is not as it was while suspended")
+	}
+	if err := w.end(); err != nil {
+		t.Fatal(err)
+	}
+	screen.Reset()
+	w.restore(false) // of one that suspends too late
+	if err := w.raw(); err == nil || modes() != before || screen.Len() > 0 {
+		t.Errorf("it is raw again: %v, %q", err, screen.String())
 	}
 }
 

@@ -171,9 +171,10 @@ func (o *runOptions) run(args []string) (err error) {
 		return stats.finish(err, &report{Command: args, Reason: err.Error()})
 	}
 	signals.relay(process)
+	var windowErr error
 	if window != nil {
-		if err := window.begin(process); err != nil {
-			_ = process.HangUp() // and Wait says how it ended
+		if windowErr = window.begin(process); windowErr != nil {
+			_ = process.HangUp()
 		}
 	}
 	state, err := process.Wait()
@@ -185,7 +186,7 @@ func (o *runOptions) run(args []string) (err error) {
 	if o.maxOutput > 0 || o.log || o.pty {
 		r.addOutput(process.Stats())
 	}
-	return stats.finish(endError(state, err), r)
+	return stats.finish(cmp.Or(windowErr, endError(state, err)), r)
 }
 
 // command turns the options into a template.
