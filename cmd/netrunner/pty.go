@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -124,10 +123,8 @@ func (w *window) typeKeys() {
 			}
 			keys = after
 		}
-		if err == io.EOF {
-			_ = w.process.HangUp() // our own terminal has been closed
-		}
-		if err != nil {
+		if err != nil { // our own terminal has been closed: the end, or EIO
+			_ = w.process.HangUp()
 			return
 		}
 	}
