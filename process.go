@@ -63,8 +63,7 @@ type run struct {
 	observer *Observer       // may be nil
 	ctx      context.Context // for it
 
-	stopContext func() bool
-	timer       *time.Timer
+	endContext func() // nothing is stopped by it any more
 
 	done chan struct{} // closed when what follows is final
 	// state is nil when the shepherd was lost.
@@ -278,12 +277,7 @@ func (r *run) copied(err error) {
 func (r *run) supervise(cleanup runtime.Cleanup) {
 	ended, err := r.running.Wait()
 	duration := time.Since(r.start)
-	if r.stopContext != nil {
-		r.stopContext()
-	}
-	if r.timer != nil {
-		r.timer.Stop()
-	}
+	r.endContext()
 	if r.terminal != nil {
 		r.terminal.end()
 	}

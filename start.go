@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/netrunner-go/netrunner/internal/shepherd"
 )
 
@@ -68,10 +70,12 @@ func (c *Cmd) begin(ctx context.Context, onlyWaits bool, whole whole) (*Process,
 	}
 	spec.Unawaited = onlyWaits && len(s.copies) == 0
 	s.run.start = time.Now()
-	s.run.running, err = shepherd.Start(ctx, spec)
+	limited, cancel := c.limit(ctx)
+	s.run.running, err = shepherd.Start(limited, spec)
 	if err != nil {
+		defer cancel()
 		s.closeOurs()
-		return nil, c.explain(ctx, err)
+		return nil, c.explain(limited, spec, err)
 	}
 	totals.started.Add(1)
 	for _, begin := range s.copies {
@@ -91,11 +95,10 @@ func (c *Cmd) begin(ctx context.Context, onlyWaits bool, whole whole) (*Process,
 	if !onlyWaits {
 		p.cleanup = runtime.AddCleanup(p, (*run).drop, r)
 	}
-	if ctx.Done() != nil {
-		r.stopContext = context.AfterFunc(ctx, func() { r.stop(context.Cause(ctx)) })
-	}
-	if c.Timeout > 0 {
-		r.timer = time.AfterFunc(c.Timeout-time.Since(r.start), func() { r.stop(timeoutError{c.Timeout}) })
+	r.endContext = cancel
+	if limited.Done() != nil {
+		stop := context.AfterFunc(limited, func() { r.stop(context.Cause(limited)) })
+		r.endContext = func() { stop(); cancel() }
 	}
 	p.observeStart(ctx, c)
 	if onlyWaits {
@@ -104,6 +107,15 @@ func (c *Cmd) begin(ctx context.Context, onlyWaits bool, whole whole) (*Process,
 		go r.supervise(p.cleanup)
 	}
 	return p, nil
+}
+
+// limit returns a context that also ends after Timeout, which counts while a step
+// of the start hangs.
+func (c *Cmd) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	if c.Timeout <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, c.Timeout, timeoutError{c.Timeout})
 }
 
 // name is what errors call the command.
@@ -173,7 +185,7 @@ func (c *Cmd) check() error {
 }
 
 // explain turns what the shepherd said into a StartError that names its subject.
-func (c *Cmd) explain(ctx context.Context, err error) error {
+func (c *Cmd) explain(ctx context.Context, spec *shepherd.Spec, err error) error {
 	var failed *shepherd.StartError
 	switch {
 	case errors.As(err, &failed):
@@ -188,7 +200,9 @@ func (c *Cmd) explain(ctx context.Context, err error) error {
 	switch failed.Step {
 	case shepherd.StepExec:
 		subject = c.Path
-		return c.startError(failed.Step.String(), subject, c.explainExec(failed.Err))
+		return c.startError(failed.Step.String(), subject, c.explainExec(ctx, failed.Err))
+	case shepherd.StepDescriptors:
+		subject = invalidDescriptor(spec)
 	case shepherd.StepDirectory:
 		subject = c.Dir
 	case shepherd.StepRoot:
@@ -208,9 +222,47 @@ func (e *interpreterError) Error() string {
 }
 func (e *interpreterError) Unwrap() error { return e.err }
 
-// explainExec says more where the kernel's errno misleads: EACCES for a
-// directory, ENOENT for a script whose interpreter is missing.
-func (c *Cmd) explainExec(errno error) error {
+// invalidDescriptor names the field whose descriptor is closed, if one is.
+func invalidDescriptor(spec *shepherd.Spec) string {
+	for i, fd := range spec.Descriptors {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != unix.EBADF || fd == shepherd.NullDevice {
+			continue
+		}
+		if i < 3 {
+			return [...]string{"Stdin", "Stdout", "Stderr"}[i]
+		}
+		return "ExtraFiles[" + strconv.Itoa(i-3) + "]"
+	}
+	if spec.Attributes.Foreground {
+		if _, err := unix.FcntlInt(uintptr(spec.Attributes.Foremost), unix.F_GETFD, 0); err == unix.EBADF {
+			return "SysProcAttr.Ctty"
+		}
+	}
+	return ""
+}
+
+// explainPatience is how long an error may wait for its explanation.
+const explainPatience = time.Second
+
+// explainExec says more where the kernel's errno misleads, if the file system
+// answers in time.
+func (c *Cmd) explainExec(ctx context.Context, errno error) error {
+	explained := make(chan error, 1)
+	go func() { explained <- c.lookAtProgram(errno) }() // ends when the file system answers
+	patience := time.NewTimer(explainPatience)
+	defer patience.Stop()
+	select {
+	case err := <-explained:
+		return err
+	case <-ctx.Done():
+	case <-patience.C:
+	}
+	return errno
+}
+
+// lookAtProgram looks for what misleads: EACCES for a directory, ENOENT for a
+// script whose interpreter is missing.
+func (c *Cmd) lookAtProgram(errno error) error {
 	path := c.Path
 	if c.Dir != "" && !strings.HasPrefix(path, "/") {
 		path = c.Dir + "/" + path
@@ -231,7 +283,7 @@ func (c *Cmd) explainExec(errno error) error {
 
 // readInterpreter returns the program that the first line of a script names.
 func readInterpreter(path string) string {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO by now would wait for a writer
 	if err != nil {
 		return ""
 	}

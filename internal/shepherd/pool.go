@@ -7,119 +7,187 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
 
-// pool keeps the watcher and the shepherds that have nothing to do. It has no
+// pool keeps the watchers and the shepherds that have nothing to do. It has no
 // goroutine: a shepherd that stays idle for a minute exits by itself, and is
 // noticed when it is asked for.
+//
+// Its lock is held only to decide: whoever waits for a process, a file or a
+// socket has let it go before.
 type pool struct {
-	mu      sync.Mutex
-	named   string // what SetHelper was given
-	watcher *watcher
-	former  []*watcher // let go, not yet reaped
-	idle    []*Shepherd
-	owner   inheritance
+	mu       sync.Mutex
+	named    string     // what SetHelper was given
+	watchers []*watcher // that serve new commands, the one that was asked last first
+	former   []*watcher // that serve no new ones, until they have gone
+	births   []*birth   // watchers on their way
 }
 
 var idle pool
 
-// maxIdle is how many idle shepherds are kept: enough for a busy owner that
-// starts and ends commands on every core.
+// maxWatchers is how many are kept for states of the owner that take turns.
+const maxWatchers = 4
+
+// maxIdle is how many idle shepherds a watcher keeps: enough for a busy owner
+// that starts and ends commands on every core.
 func maxIdle() int { return max(16, 4*runtime.GOMAXPROCS(0)) }
+
+// birth is a watcher that somebody starts; others who need the same wait for it.
+type birth struct {
+	look look
+	done chan struct{} // closed when it is there, or is not going to be
+}
 
 // SetHelper names the helper's file. The next command that needs a new shepherd uses it.
 func SetHelper(path string) {
 	idle.mu.Lock()
-	defer idle.mu.Unlock()
 	idle.named = path
-	idle.dismiss()
+	leaving := idle.retire(func(*watcher) bool { return true })
+	idle.mu.Unlock()
+	leaving.close()
 }
 
-// CloseIdle lets the idle shepherds go, and the watcher too unless it has
-// commands that run, and waits until they are gone.
+// CloseIdle lets the idle shepherds go, and each watcher that has no command
+// that runs, and waits until they are gone.
 func CloseIdle() {
 	idle.mu.Lock()
-	defer idle.mu.Unlock()
-	idle.closeShepherds()
-	if idle.watcher == nil || idle.watcher.running == 0 {
-		idle.dismiss()
+	leaving := idle.retire(func(w *watcher) bool { return w.running == 0 })
+	for _, w := range idle.watchers {
+		leaving.shepherds = append(leaving.shepherds, w.takeIdle()...)
 	}
-	idle.former = slices.DeleteFunc(idle.former, func(w *watcher) bool { return w.running == 0 && w.reap(0) })
+	for _, w := range idle.former { // those that were let go before, too
+		if w.running == 0 && !slices.Contains(leaving.watchers, w) {
+			leaving.watchers = append(leaving.watchers, w)
+		}
+	}
+	idle.mu.Unlock()
+	for _, s := range leaving.shepherds {
+		s.sock.hangUp() // on all of them at once; each is waited for below
+	}
+	for _, s := range leaving.shepherds {
+		s.seeOff()
+	}
+	leaving.close()
+	for _, w := range leaving.watchers {
+		w.awaitEnd()
+	}
+	idle.forget()
 }
 
-// Start runs a command. It returns when the program has replaced the child, or
-// with the step that failed.
-func Start(ctx context.Context, spec *Spec) (*Running, error) {
-	request, err := appendStart(nil, spec)
-	if err != nil {
-		return nil, err
-	}
+// get returns a shepherd whose commands inherit what they would from the calling
+// thread itself, for put or drop to take back.
+func (p *pool) get(ctx context.Context, present look) (*Shepherd, error) {
 	for attempt := 1; ; attempt++ {
-		s, err := idle.get()
-		if err != nil {
-			return nil, err
-		}
-		r, err := s.start(ctx, request, spec.descriptors(s.watcher.null))
-		switch {
-		case errors.Is(err, errUntaken) && attempt <= maxIdle()+3: // it had gone, idle for too long or killed
-			continue
-		case errors.Is(err, errStillborn):
-			idle.discard(s.watcher)
-			if attempt < 3 {
-				continue
-			}
-			fallthrough
-		case errors.Is(err, errUntaken):
-			err = &StartError{StepShepherd, fmt.Errorf("%w, in %d attempts", err, attempt)}
-		}
-		return r, err
-	}
-}
-
-// get returns a shepherd whose commands inherit what they would from the owner
-// itself, for put or drop to take back.
-func (p *pool) get() (*Shepherd, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	state := p.owner.look()
-	for attempt := 1; ; attempt++ {
-		// Without its watcher a shepherd has nobody behind it: it gets no new command.
-		if p.watcher != nil && (!p.watcher.alike(state) || p.watcher.reap(unix.WNOHANG)) {
-			p.dismiss()
-		}
-		if last := len(p.idle) - 1; last >= 0 {
-			s := p.idle[last]
-			p.idle[last] = nil
-			p.idle = p.idle[:last]
-			s.watcher.running++
-			return s, nil
-		}
-		if p.watcher == nil {
-			w, err := startWatcher(p.named, slices.Clone(state))
-			if err != nil {
-				return nil, err
-			}
-			p.watcher = w
-		}
-		s, err := p.watcher.spawn()
-		if err == nil {
-			s.watcher.running++
-		}
-		if !errors.Is(err, errWatcherGone) || attempt == 3 {
+		s, w, err := p.find(ctx, present)
+		if s != nil || err != nil {
 			return s, err
 		}
-		p.dismiss()
+		s, err = w.spawn(ctx)
+		if err == nil {
+			return s, nil
+		}
+		p.release(w)
+		if !errors.Is(err, errWatcherGone) || attempt == 3 {
+			return nil, fmt.Errorf("ask the watcher for a shepherd: %w", err)
+		}
+		p.discard(w)
 	}
+}
+
+// find returns an idle shepherd, or a watcher to ask for one, and counts that as running.
+func (p *pool) find(ctx context.Context, present look) (*Shepherd, *watcher, error) {
+	for {
+		s, w, b, own := p.pick(present)
+		switch {
+		case s != nil || w != nil:
+			return s, w, nil
+		case own:
+			if err := p.bear(ctx, b); err != nil {
+				return nil, nil, err
+			}
+			continue
+		}
+		select {
+		case <-b.done: // it serves us too; or else the next one is ours
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		}
+	}
+}
+
+// pick decides: an idle shepherd, else a watcher, else a birth to wait for or to be one's own.
+func (p *pool) pick(present look) (s *Shepherd, w *watcher, b *birth, own bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := 0; i < len(p.watchers); i++ {
+		w := p.watchers[i]
+		if !w.look.equal(&present) {
+			continue
+		}
+		// Without its watcher a shepherd has nobody behind it: it gets no new command.
+		if w.gone() {
+			p.retire(func(other *watcher) bool { return other == w }).close()
+			break
+		}
+		copy(p.watchers[1:], p.watchers[:i])
+		p.watchers[0] = w
+		w.running++
+		if last := len(w.idle) - 1; last >= 0 {
+			s := w.idle[last]
+			w.idle[last] = nil
+			w.idle = w.idle[:last]
+			return s, nil, nil, false
+		}
+		return nil, w, nil, false
+	}
+	for _, b := range p.births {
+		if b.look.equal(&present) {
+			return nil, nil, b, false
+		}
+	}
+	b = &birth{look: present, done: make(chan struct{})}
+	p.births = append(p.births, b)
+	return nil, nil, b, true
+}
+
+// bear starts a watcher, in the thread that asks for it.
+func (p *pool) bear(ctx context.Context, b *birth) error {
+	p.mu.Lock()
+	named := p.named
+	p.mu.Unlock()
+	w, err := startWatcher(ctx, named, b.look)
+	strangers := func(*watcher) bool { return false }
+	if err == nil {
+		strangers = forgottenBy(b.look)
+	}
+	p.mu.Lock()
+	p.births = slices.DeleteFunc(p.births, func(other *birth) bool { return other == b })
+	var leaving leaving
+	if err == nil && p.named != named { // SetHelper came in between: what is needed is started once more
+		w.serves = false
+		leaving.watchers = append(leaving.watchers, w)
+		p.former = append(p.former, w)
+	} else if err == nil {
+		leaving = p.retire(strangers)
+		p.watchers = slices.Insert(p.watchers, 0, w)
+		for len(p.watchers) > maxWatchers {
+			oldest := p.watchers[len(p.watchers)-1]
+			leaving.add(p.retire(func(other *watcher) bool { return other == oldest }))
+		}
+	}
+	p.mu.Unlock()
+	close(b.done)
+	leaving.close()
+	p.forget()
+	return err
 }
 
 // put takes back a shepherd that is ready for another command.
 func (p *pool) put(s *Shepherd) {
 	p.mu.Lock()
-	keep := s.watcher == p.watcher && len(p.idle) < maxIdle()
+	keep := s.watcher.serves && len(s.watcher.idle) < maxIdle()
 	if keep {
-		p.idle = append(p.idle, s)
+		s.watcher.idle = append(s.watcher.idle, s)
 		s.watcher.running--
 	}
 	p.mu.Unlock()
@@ -131,41 +199,69 @@ func (p *pool) put(s *Shepherd) {
 // drop hangs up on a shepherd.
 func (p *pool) drop(s *Shepherd) {
 	s.sock.close()
+	p.release(s.watcher)
+}
+
+// release takes back what get has counted.
+func (p *pool) release(w *watcher) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	s.watcher.running--
-	if s.watcher != p.watcher && s.watcher.running == 0 {
-		s.watcher.close()
+	w.running--
+	last := !w.serves && w.running == 0
+	p.mu.Unlock()
+	if last {
+		w.close()
 	}
 }
 
 // discard lets a watcher go that does not do its work.
 func (p *pool) discard(w *watcher) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.watcher == w {
-		p.dismiss()
-	}
+	leaving := p.retire(func(other *watcher) bool { return other == w })
+	p.mu.Unlock()
+	leaving.close()
 }
 
-func (p *pool) closeShepherds() {
-	for _, s := range p.idle {
+// leaving is what is to be closed, without the lock.
+type leaving struct {
+	shepherds []*Shepherd // that were idle
+	watchers  []*watcher  // that have no command
+}
+
+func (l *leaving) add(other leaving) {
+	l.shepherds = append(l.shepherds, other.shepherds...)
+	l.watchers = append(l.watchers, other.watchers...)
+}
+
+func (l leaving) close() {
+	for _, s := range l.shepherds {
 		s.sock.close()
 	}
-	p.idle = nil
+	for _, w := range l.watchers {
+		w.close()
+	}
 }
 
-// dismiss lets the watcher go with its idle shepherds; as long as it has
-// commands that run, it can still be asked about them. p.mu is held.
-func (p *pool) dismiss() {
-	p.closeShepherds()
-	p.owner.close()
-	if p.watcher != nil {
-		if p.watcher.running == 0 {
-			p.watcher.close()
+// retire ends the service of watchers. As long as one of them has commands that
+// run, it can still be asked about them. p.mu is held.
+func (p *pool) retire(which func(*watcher) bool) (l leaving) {
+	p.watchers = slices.DeleteFunc(p.watchers, func(w *watcher) bool {
+		if !which(w) {
+			return false
 		}
-		p.former = append(p.former, p.watcher)
-		p.watcher = nil
-	}
-	p.former = slices.DeleteFunc(p.former, func(w *watcher) bool { return w.reap(unix.WNOHANG) })
+		w.serves = false
+		p.former = append(p.former, w)
+		l.shepherds = append(l.shepherds, w.takeIdle()...)
+		if w.running == 0 {
+			l.watchers = append(l.watchers, w)
+		}
+		return true
+	})
+	return l
+}
+
+// forget drops the former watchers that are gone.
+func (p *pool) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.former = slices.DeleteFunc(p.former, func(w *watcher) bool { return w.running == 0 && w.ended() })
 }

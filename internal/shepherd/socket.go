@@ -1,6 +1,8 @@
 package shepherd
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -49,35 +51,59 @@ func closeAll(descriptors []int) {
 	}
 }
 
-// send writes all of b, the descriptors beside its first byte. It reports how
-// much was written, so that a caller can tell a peer that took nothing from one
-// that may have acted.
-func (s *socket) send(b []byte, descriptors []int) (written int, err error) {
-	var rights []byte
-	if len(descriptors) > 0 {
-		rights = unix.UnixRights(descriptors...)
-	}
+// sending is how much of a request has gone, and why the rest has not. The three
+// ends are told apart: all of it has gone (the zero value of err), the peer is
+// gone, or the request itself can't be sent.
+type sending struct {
+	written int
+	err     error
+}
+
+// peerGone reports whether an error says that there is nobody to send to. Every
+// other errno of sendmsg is about what was to be sent: a descriptor that is
+// closed, or too many on their way (man 2 sendmsg, man 7 unix).
+func peerGone(err error) bool {
+	return errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, os.ErrClosed)
+}
+
+// send writes all of b, the descriptors beside its first byte, and waits for room.
+func (s *socket) send(b []byte, descriptors []int) (sent sending) {
 	waitErr := s.raw.Write(func(fd uintptr) bool {
-		for written < len(b) {
-			var n int
-			n, err = unix.SendmsgN(int(fd), b[written:], rights, nil, unix.MSG_NOSIGNAL)
-			switch {
-			case err == unix.EINTR:
-				continue
-			case err == unix.EAGAIN:
-				return false
-			case err != nil:
-				return true
-			}
-			written += n
-			rights = nil
-		}
-		return true
+		sent.some(fd, b, descriptors)
+		return sent.err != unix.EAGAIN
 	})
-	if err == nil || err == unix.EAGAIN {
-		err = waitErr
+	if sent.err == nil || sent.err == unix.EAGAIN {
+		sent.err = waitErr
 	}
-	return written, os.NewSyscallError("sendmsg", err)
+	return sent
+}
+
+// sendNow writes all of b without waiting: where there is no room, the error is EAGAIN.
+func (s *socket) sendNow(b []byte) (sent sending) {
+	if err := s.raw.Control(func(fd uintptr) { sent.some(fd, b, nil) }); err != nil {
+		sent.err = err
+	}
+	return sent
+}
+
+// some sends as much as there is room for.
+func (s *sending) some(fd uintptr, b []byte, descriptors []int) {
+	s.err = nil
+	for s.written < len(b) && s.err == nil {
+		var rights []byte
+		if s.written == 0 && len(descriptors) > 0 {
+			rights = unix.UnixRights(descriptors...)
+		}
+		n, err := unix.SendmsgN(int(fd), b[s.written:], rights, nil, unix.MSG_NOSIGNAL)
+		if err == nil {
+			s.written += n
+		} else if err != unix.EINTR {
+			s.err = os.NewSyscallError("sendmsg", err)
+			if err == unix.EAGAIN { // the poller's business, and asked for often
+				s.err = err
+			}
+		}
+	}
 }
 
 // errUnread is a helper's end that left something unread of what it was sent.
@@ -95,6 +121,7 @@ func (s *socket) receive() (event, error) {
 			return ev, nil
 		}
 		kept := copy(s.buffer[:], s.pending)
+		s.pending = s.buffer[:kept]
 		n, err := s.read(s.buffer[kept:])
 		if err != nil {
 			return event{}, err
@@ -155,12 +182,59 @@ func (s *socket) takePidfd() int {
 	return fd
 }
 
-// interrupt makes every send and receive fail that waits for longer than that, until resume.
-func (s *socket) interrupt(after time.Duration) { _ = s.file.SetDeadline(time.Now().Add(after)) }
+// within runs f, and makes its sends and receives on this socket fail when the
+// context has ended for so long. It reports whether it did: then they all fail,
+// for ever, and the socket is of no more use.
+func (s *socket) within(ctx context.Context, patience time.Duration, f func()) (interrupted bool) {
+	return within(ctx, patience, s.file.SetDeadline, f)
+}
 
-func (s *socket) resume() { _ = s.file.SetDeadline(time.Time{}) }
+// within is that of a socket for one direction alone, or both.
+func within(ctx context.Context, patience time.Duration, setDeadline func(time.Time) error, f func()) (interrupted bool) {
+	if ctx.Done() == nil {
+		f()
+		return false
+	}
+	returned, decided := make(chan struct{}), make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(decided)
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			interrupted = true
+			_ = setDeadline(time.Unix(1, 0)) // fails only for a closed file, which waits for nothing
+		case <-returned:
+		}
+	})
+	f()
+	close(returned)
+	if !stop() {
+		<-decided
+	}
+	return interrupted
+}
 
-// close hangs up. The helper takes that for the owner's death.
+// giveUp makes every send and receive fail, those that wait too, for ever.
+func (s *socket) giveUp() { _ = s.file.SetDeadline(time.Unix(1, 0)) }
+
+// drained reads, for so long at most, until the peer has hung up or been given
+// up, and reports whether it has. What it says meanwhile is for nobody.
+func (s *socket) drained(patience time.Duration) bool {
+	_ = s.file.SetReadDeadline(time.Now().Add(patience)) // fails only for a closed file, where receive says so
+	for {
+		if _, err := s.receive(); err != nil {
+			return !errors.Is(err, os.ErrDeadlineExceeded)
+		}
+	}
+}
+
+// hangUp ends what goes down, as the owner's death would; what comes up can still be read.
+func (s *socket) hangUp() {
+	_ = s.raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_WR) }) // fails only when the peer has gone first
+}
+
+// close hangs up in both directions.
 func (s *socket) close() {
 	_ = s.file.Close()
 	if fd := s.takePidfd(); fd >= 0 {
