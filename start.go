@@ -190,6 +190,8 @@ func (c *Cmd) explain(ctx context.Context, err error) error {
 		subject = c.Path
 		return c.startError(failed.Step.String(), subject, c.explainExec(failed.Err))
 	case shepherd.StepDirectory:
+		subject = "."
+	case shepherd.StepPath:
 		subject = c.Dir
 	case shepherd.StepRoot:
 		subject = c.SysProcAttr.Chroot

@@ -11,19 +11,21 @@ const (
 	requestKill   uint32 = 4
 	requestSpawn  uint32 = 5
 	requestSettle uint32 = 6
+	requestNudge  uint32 = 7
 	eventReady    uint32 = 1
 	eventStarted  uint32 = 2
 	eventFailed   uint32 = 3
 	eventEnded    uint32 = 4
 	eventSettled  uint32 = 5
+	eventHello    uint32 = 6
 )
 
-// startRequest: Start a command. Carries its descriptors (0, 1, 2, the extra ones, and last its directory, which is closed on exec) and is followed by its setup and its strings.
+// startRequest: Start a command. Carries its descriptors (0, 1, 2, the extra ones, and last one that is closed on exec, from which its directory is reached) and is followed by its setup and its strings.
 type startRequest struct {
 	Grace       uint64 // nanoseconds between the stop signal and SIGKILL
 	StopSignal  uint32 // signal that a stop begins with
 	Flags       uint32 // bit 0: leave what the command leaves behind; bit 1: the command leads no process group, and signals go to it alone; bit 2: nobody waits for the word that it runs, so it may come with the end and without a pidfd, which saves a small command two wake-ups
-	Descriptors uint32 // how many descriptors come with the frame, the directory included
+	Descriptors uint32 // how many descriptors come with the frame, the last included
 	Arguments   uint32 // how many of the strings are arguments
 	Environment uint32 // how many of the strings are environment entries
 	Calls       uint32 // how many calls the setup has
@@ -35,10 +37,12 @@ func (f startRequest) append(b []byte) []byte {
 	return appendFrame(b, requestHead{f.Setup + f.Strings, requestStart}, f)
 }
 
-// setupPart: What the child does before it executes the program: the calls that follow, in their order. A call that fails ends the start.
+// setupPart: What the child does before it executes the program: the calls that follow, in their order; then its signals. A step that fails ends the start.
 type setupPart struct {
 	Command  uint32 // zero; the child puts its pid here, for a call to point to
 	Reserved uint32 // zero
+	Ignored  uint64 // signals that the program finds ignored, bit 0 for signal 1; all others have their default
+	Blocked  uint64 // signals that it finds blocked
 }
 
 // callPart: One system call of the child's. Its descriptors have their final numbers by then.
@@ -88,6 +92,14 @@ func (f settleRequest) append(b []byte) []byte {
 	return appendFrame(b, requestHead{0, requestSettle}, f)
 }
 
+// nudgeRequest: To the watcher: send a signal to a shepherd, if it is one of the watcher's and has not been reaped.
+type nudgeRequest struct {
+	Shepherd uint32 // pid of the shepherd
+	Signal   uint32 // SIGCONT or SIGKILL; any other is not sent
+}
+
+func (f nudgeRequest) append(b []byte) []byte { return appendFrame(b, requestHead{0, requestNudge}, f) }
+
 // readyEvent: The first thing that a new shepherd says.
 type readyEvent struct {
 	Shepherd uint32 // pid of the shepherd
@@ -130,6 +142,12 @@ type settledEvent struct {
 	Left     uint32 // processes that could not be killed
 }
 
+// helloEvent: The first thing that the watcher says, unless it is failed. Carries its pidfd, where the kernel has pidfds.
+type helloEvent struct {
+	Watcher  uint32 // pid of the watcher
+	Reserved uint32 // zero
+}
+
 // eventSize is the size of each kind of event, its head included; zero for a kind that does not exist.
 func eventSize(kind uint32) int {
 	switch kind {
@@ -143,6 +161,8 @@ func eventSize(kind uint32) int {
 		return headSize + binary.Size(endedEvent{})
 	case eventSettled:
 		return headSize + binary.Size(settledEvent{})
+	case eventHello:
+		return headSize + binary.Size(helloEvent{})
 	}
 	return 0
 }
@@ -166,6 +186,8 @@ const (
 	StepGroups      Step = 12
 	StepGid         Step = 13
 	StepUid         Step = 14
+	StepPath        Step = 15
+	StepSignals     Step = 16
 )
 
 var stepNames = map[Step]string{
@@ -183,4 +205,6 @@ var stepNames = map[Step]string{
 	StepGroups:      "set groups",
 	StepGid:         "set group id",
 	StepUid:         "set user id",
+	StepPath:        "chdir",
+	StepSignals:     "set signals",
 }

@@ -27,6 +27,9 @@ type watcher struct {
 	askMu  sync.Mutex // one question at a time
 }
 
+// attached tells the helper to stay a child of the owner's.
+const attached = "attached"
+
 // startWatcher starts the helper in its first role.
 func startWatcher(named string, state []byte) (*watcher, error) {
 	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -43,7 +46,7 @@ func startWatcher(named string, state []byte) (*watcher, error) {
 	_, err = startHelper(named, func(path string) (err error) {
 		// It has a process group of its own, but the owner's session: a command
 		// that is to join the owner's group has to be in it.
-		w.pid, err = syscall.ForkExec(path, []string{helperName}, &syscall.ProcAttr{
+		w.pid, err = syscall.ForkExec(path, []string{helperName, attached}, &syscall.ProcAttr{
 			Dir:   "/",
 			Env:   []string{},
 			Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(theirs)},
@@ -107,6 +110,8 @@ func (w *watcher) settle(shepherd int) (left int, err error) {
 			return 0, err
 		case err != nil:
 			return 0, errWatcherGone
+		case ev.kind == eventHello:
+			continue
 		case ev.kind != eventSettled:
 			return 0, fmt.Errorf("%w: event %d from the watcher", errMalformed, ev.kind)
 		}
