@@ -204,6 +204,8 @@ func (c *Cmd) explain(ctx context.Context, spec *shepherd.Spec, err error) error
 	case shepherd.StepDescriptors:
 		subject = invalidDescriptor(spec)
 	case shepherd.StepDirectory:
+		subject = "."
+	case shepherd.StepPath:
 		subject = c.Dir
 	case shepherd.StepRoot:
 		subject = c.SysProcAttr.Chroot

@@ -70,7 +70,8 @@ func (s *starting) spec() (*shepherd.Spec, error) {
 		}
 		descriptors = append(descriptors, fd)
 	}
-	dir, err := s.directory()
+	attributes := c.attributes()
+	dir, err := s.directory(&attributes)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +81,7 @@ func (s *starting) spec() (*shepherd.Spec, error) {
 		Env:         c.environ(),
 		Descriptors: descriptors,
 		Directory:   dir,
-		Attributes:  c.attributes(),
+		Attributes:  attributes,
 		StopSignal:  cmp.Or(c.StopSignal, c.deathSignal(), syscall.SIGTERM),
 		Grace:       cmp.Or(c.KillTimeout, DefaultKillTimeout),
 		Leave:       c.Leftovers == LeaveLeftovers,
@@ -97,36 +98,24 @@ func (s *starting) spec() (*shepherd.Spec, error) {
 // environ has os/exec's own rules: the last of equal keys counts, and PWD follows Dir.
 func (c *Cmd) environ() []string { return (&exec.Cmd{Env: c.Env, Dir: c.Dir}).Environ() }
 
-// directory opens the working directory. It is passed as a descriptor, since the
-// owner's may change or have no path.
-func (s *starting) directory() (int, error) {
-	c := s.cmd
-	if c.Dir == "" || c.SysProcAttr == nil || c.SysProcAttr.Chroot == "" {
-		return s.open("chdir", cmp.Or(c.Dir, "."), unix.AT_FDCWD, 0)
+// directory opens the owner's directory if the command's is looked up from there:
+// it may change, or have no path. Dir itself is for the child to look up, since
+// only the child may hang on a dead file system.
+func (s *starting) directory(a *shepherd.Attributes) (int, error) {
+	a.Directory = s.cmd.Dir
+	if a.Root != "" && a.Directory != "" { // which is meant below the new root
+		a.Directory = "/" + a.Directory
 	}
-	// Dir is meant below the new root, and its symbolic links too (man 2 openat2).
-	root, err := s.open("chroot", c.SysProcAttr.Chroot, unix.AT_FDCWD, 0)
-	if err != nil {
-		return -1, err
+	if strings.HasPrefix(a.Directory, "/") && (a.Root == "" || strings.HasPrefix(a.Root, "/")) {
+		return shepherd.NullDevice, nil
 	}
-	return s.open("chdir", c.Dir, root, unix.RESOLVE_IN_ROOT)
-}
-
-func (s *starting) open(step, path string, at int, resolve uint64) (int, error) {
-	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
 	for {
-		var fd int
-		var err error
-		if resolve == 0 {
-			fd, err = unix.Openat(at, path, flags, 0)
-		} else {
-			fd, err = unix.Openat2(at, path, &unix.OpenHow{Flags: flags, Resolve: resolve})
-		}
+		fd, err := unix.Open(".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
-			return -1, s.cmd.startError(step, path, err)
+			return -1, s.cmd.startError("chdir", ".", err)
 		}
 		s.opened = append(s.opened, fd)
 		return fd, nil

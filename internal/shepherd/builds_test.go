@@ -146,7 +146,7 @@ func answers(argv []string) bool {
 	}
 	defer unix.Close(pair[0]) //nolint:errcheck // it is only read
 	control := os.NewFile(uintptr(pair[1]), "control")
-	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd := exec.Command(argv[0], append(argv[1:], attached)...)
 	cmd.ExtraFiles = []*os.File{control}
 	if err := cmd.Start(); err != nil {
 		return false

@@ -142,7 +142,7 @@ type settledEvent struct {
 	Left     uint32 // processes that could not be killed
 }
 
-// helloEvent: The first thing that the watcher says. Carries its pidfd, where the kernel has pidfds.
+// helloEvent: The first thing that the watcher says, unless it is failed. Carries its pidfd, where the kernel has pidfds.
 type helloEvent struct {
 	Watcher  uint32 // pid of the watcher
 	Reserved uint32 // zero

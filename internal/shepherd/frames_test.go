@@ -22,6 +22,7 @@ func TestEventsRoundTrip(t *testing.T) {
 		"failed":  func(f failedEvent) bool { return roundTrips(eventFailed, f) },
 		"ended":   func(f endedEvent) bool { return roundTrips(eventEnded, f) },
 		"settled": func(f settledEvent) bool { return roundTrips(eventSettled, f) },
+		"hello":   func(f helloEvent) bool { return roundTrips(eventHello, f) },
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -56,6 +57,7 @@ func TestRequestsSayHowLongTheyAre(t *testing.T) {
 		{"kill", killRequest{}.append(nil), requestKill, 0},
 		{"spawn", spawnRequest{}.append(nil), requestSpawn, 0},
 		{"settle", settleRequest{Shepherd: 1}.append(nil), requestSettle, 0},
+		{"nudge", nudgeRequest{Shepherd: 1, Signal: 9}.append(nil), requestNudge, 0},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -87,7 +89,7 @@ func TestCutEvent(t *testing.T) {
 		{"a whole event", ready, true, false},
 		{"two", append(ready, ready...), true, false},
 		{"kind zero", headOnly(16, 0), false, true},
-		{"kind that does not exist", headOnly(16, 6), false, true},
+		{"kind that does not exist", headOnly(16, 99), false, true},
 		{"largest length", headOnly(0xffffffff, eventReady), false, true},
 		{"length of zero", headOnly(0, eventReady), false, true},
 		{"length of another kind", headOnly(24, eventReady), false, true},
@@ -180,5 +182,7 @@ func decodeAny(t *testing.T, ev event) {
 		again(decode[endedEvent](ev))
 	case eventSettled:
 		again(decode[settledEvent](ev))
+	case eventHello:
+		again(decode[helloEvent](ev))
 	}
 }

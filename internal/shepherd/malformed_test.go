@@ -25,7 +25,7 @@ func frameOf(kind uint32, fields ...uint32) []byte {
 }
 
 func TestMalformedFramesToAShepherd(t *testing.T) {
-	valid := startRequest{StopSignal: 15, Descriptors: 4, Arguments: 1, Environment: 0, Setup: 8, Strings: 10}
+	valid := startRequest{StopSignal: 15, Descriptors: 4, Arguments: 1, Environment: 0, Setup: 24, Strings: 10}
 	changed := func(change func(*startRequest)) []byte {
 		r := valid
 		change(&r)
@@ -41,7 +41,7 @@ func TestMalformedFramesToAShepherd(t *testing.T) {
 		{"length beyond the frame's", headOnly(9, requestStop), 0},
 		{"largest length", append(headOnly(0xffffffff, requestSignal), make([]byte, 8)...), 0},
 		{"kind zero", headOnly(8, 0), 0},
-		{"kind that does not exist", headOnly(8, 7), 0},
+		{"kind that does not exist", headOnly(8, 99), 0},
 		{"largest kind", headOnly(8, 0xffffffff), 0},
 		{"no frame at all", []byte("GET / HTTP/1.1\r\n\r\n"), 0},
 		{"signal 0", frameOf(requestSignal, 0, 0), 0},
@@ -51,6 +51,7 @@ func TestMalformedFramesToAShepherd(t *testing.T) {
 		{"stop with a descriptor", stopRequest{}.append(nil), 1},
 		{"a watcher's request: spawn", spawnRequest{}.append(nil), 1},
 		{"a watcher's request: settle", settleRequest{Shepherd: 5}.append(nil), 0},
+		{"a watcher's request: nudge", nudgeRequest{Shepherd: 5, Signal: 9}.append(nil), 0},
 		{"start without descriptors", changed(func(*startRequest) {}), 0},
 		{"start with one too few", changed(func(*startRequest) {}), 3},
 		{"start with one too many", changed(func(*startRequest) {}), 5},
@@ -63,12 +64,12 @@ func TestMalformedFramesToAShepherd(t *testing.T) {
 		{"start with counts that overflow together", changed(func(r *startRequest) { r.Arguments, r.Environment = 1<<31, 1<<31 }), 4},
 		{"start with one string too many", changed(func(r *startRequest) { r.Arguments = 10 }), 4},
 		{"start without setup", changed(func(r *startRequest) { r.Setup = 0 }), 4},
-		{"start with half a setup", changed(func(r *startRequest) { r.Setup = 4 }), 4},
-		{"start with a setup of an odd size", changed(func(r *startRequest) { r.Setup = 12 }), 4},
-		{"start with a call too many", changed(func(r *startRequest) { r.Calls, r.Setup = 2, 8+2*32-8 }), 4},
+		{"start with half a setup", changed(func(r *startRequest) { r.Setup = 16 }), 4},
+		{"start with a setup of an odd size", changed(func(r *startRequest) { r.Setup = 28 }), 4},
+		{"start with a call too many", changed(func(r *startRequest) { r.Calls, r.Setup = 2, 24+2*32-8 }), 4},
 		{"start with more calls than bytes", changed(func(r *startRequest) { r.Calls = 0xffffffff }), 4},
 		{"start with sizes that overflow together", changed(func(r *startRequest) { r.Setup, r.Strings = 1<<31, 1<<31 }), 4},
-		{"start without strings", append(startRequest{StopSignal: 15, Descriptors: 4, Setup: 8}.append(nil), make([]byte, 8)...), 4},
+		{"start without strings", append(startRequest{StopSignal: 15, Descriptors: 4, Setup: 24}.append(nil), make([]byte, 24)...), 4},
 		{"start of a wrong length", append(headOnly(68, requestStart), changed(func(*startRequest) {})[headSize:]...), 4},
 	}
 	conform(t, func(t *testing.T, o *owner) {
@@ -112,6 +113,9 @@ func TestMalformedFramesToAWatcher(t *testing.T) {
 		{"settle of nothing", settleRequest{}.append(nil), 0},
 		{"settle of no pid", settleRequest{Shepherd: 0xffffffff}.append(nil), 0},
 		{"settle with a descriptor", settleRequest{Shepherd: 1}.append(nil), 1},
+		{"nudge of nothing", nudgeRequest{Signal: 18}.append(nil), 0},
+		{"nudge of no pid", nudgeRequest{Shepherd: 1 << 22, Signal: 18}.append(nil), 0},
+		{"nudge with a descriptor", nudgeRequest{Shepherd: 1, Signal: 18}.append(nil), 1},
 		{"a shepherd's request: stop", stopRequest{}.append(nil), 0},
 		{"a shepherd's request: kill", killRequest{}.append(nil), 0},
 		{"a shepherd's request: signal", signalRequest{Signal: 15}.append(nil), 0},

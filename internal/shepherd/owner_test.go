@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -41,6 +42,7 @@ type start struct {
 	before []string // a command that executes it
 	env    []string
 	user   uint32 // not root
+	mute   bool   // it does not get so far as to say hello
 }
 
 func startOwner(t testing.TB, b build, how *start) *owner {
@@ -53,7 +55,6 @@ func startOwner(t testing.TB, b build, how *start) *owner {
 		marker: proctest.Marker(),
 	}
 	control, theirs := newPeer(t)
-	defer theirs.Close() //nolint:errcheck // the watcher has its own
 	o.control = control
 	null := openFile(t, os.DevNull)
 	attr := &os.ProcAttr{
@@ -73,13 +74,14 @@ func startOwner(t testing.TB, b build, how *start) *owner {
 	if how.user != 0 {
 		attr.Sys.Credential = &syscall.Credential{Uid: how.user, Gid: how.user}
 	}
-	argv := append(how.before[:len(how.before):len(how.before)], b.argv...)
+	argv := slices.Concat(how.before, b.argv, []string{attached}) // so that its end can be waited for
 	path := argv[0]
 	if len(how.before) == 0 && !b.emulated {
-		argv = []string{helperName}
+		argv = []string{helperName, attached}
 	}
 	process, err := os.StartProcess(path, argv, attr)
 	must(t, err)
+	must(t, theirs.Close()) // the watcher has its own
 	o.pid = process.Pid
 	go func() {
 		state, err := process.Wait()
@@ -89,6 +91,9 @@ func startOwner(t testing.TB, b build, how *start) *owner {
 		o.exited <- state
 	}()
 	t.Cleanup(o.leaveNothing)
+	if !how.mute {
+		expect[helloEvent](o.control, eventHello)
+	}
 	return o
 }
 
@@ -392,7 +397,7 @@ func (s *ward) request(spec *Spec) {
 	s.t.Helper()
 	frame, err := appendStart(nil, spec)
 	must(s.t, err)
-	s.send(frame, append(spec.Descriptors[:len(spec.Descriptors):len(spec.Descriptors)], spec.Directory)...)
+	s.send(frame, spec.descriptors(int(openFile(s.t, os.DevNull).Fd()))...)
 }
 
 func (s *ward) start(spec *Spec) (pid int) {

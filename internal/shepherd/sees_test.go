@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -52,10 +53,41 @@ func TestWhatACommandSees(t *testing.T) {
 			}
 		}
 
+		signals := uint64(1<<(syscall.SIGHUP-1) | 1<<(syscall.SIGCHLD-1) | 1<<(syscall.SIGTSTP-1))
+		if !o.build.emulated { // qemu's user mode keeps the last ones
+			signals |= 1 << (64 - 1)
+		}
+		for field, change := range map[string]func(*Spec){
+			"SigIgn": func(spec *Spec) { spec.Attributes.Ignored = signals },
+			"SigBlk": func(spec *Spec) { spec.Attributes.Blocked = signals },
+		} {
+			want := fmt.Sprintf("%s:\t%016x\n", field, signals)
+			if got := output(change, "cat", "/proc/self/status"); !strings.Contains(got, want) {
+				t.Errorf("it should have %q:\n%s", want, got)
+			}
+		}
+		// The next command has nothing of it.
+		if status := output(nil, "cat", "/proc/self/status"); !strings.Contains(status, "SigIgn:\t0000000000000000\n") {
+			t.Errorf("SigIgn is not empty:\n%s", status)
+		}
+
 		dir := t.TempDir()
 		there := func(spec *Spec) { spec.Directory = int(openFile(t, dir).Fd()) }
 		if got := output(there, "pwd", "-P"); got != dir+"\n" {
 			t.Errorf("its directory is %q, not %q", got, dir)
+		}
+
+		must(t, os.Mkdir(filepath.Join(dir, "below"), 0o700))
+		below := func(spec *Spec) {
+			there(spec)
+			spec.Attributes.Directory = "below"
+		}
+		if got := output(below, "pwd", "-P"); got != dir+"/below\n" {
+			t.Errorf("its directory is %q, not the one below %q", got, dir)
+		}
+		path := func(spec *Spec) { spec.Directory, spec.Attributes.Directory = NullDevice, dir }
+		if got := output(path, "pwd", "-P"); got != dir+"\n" {
+			t.Errorf("its directory is %q, not %q, by its path alone", got, dir)
 		}
 
 		exactly := func(spec *Spec) { spec.Env = []string{"A=1", "A=2", "no equals sign", "B=", "M=" + o.marker} }

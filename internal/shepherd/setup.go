@@ -27,6 +27,9 @@ type Attributes struct {
 	Closed []int // descriptors of the command's that it does not have, whatever stands for them
 
 	Root       string              // chroot; empty for none
+	Directory  string              // seen from that of the Spec, and below the root; empty for that of the Spec
+	Ignored    uint64              // signals that the program finds ignored, bit 0 for signal 1
+	Blocked    uint64              // signals that it finds blocked
 	Credential *syscall.Credential // nil for the owner's
 }
 
@@ -36,14 +39,16 @@ func (a *Attributes) alone() bool { return !a.Session && a.Group != 0 }
 // setup is the part of a start request that says what the child does before it
 // executes the program.
 type setup struct {
+	head  setupPart
 	calls []callPart
 	data  []byte // what the calls point to, but for its own pid
 }
 
 // setupOf lists what the attributes ask for, in os/exec's order: what needs
-// privileges comes before they are given up.
+// privileges comes before they are given up. The directory is a descriptor of the
+// command's, or negative.
 func setupOf(a *Attributes, directory, foremost int) *setup {
-	s := &setup{calls: make([]callPart, 0, 8)}
+	s := &setup{head: setupPart{Ignored: a.Ignored, Blocked: a.Blocked}, calls: make([]callPart, 0, 8)}
 	if a.Session {
 		s.call(StepSession, 0, 0, 0)
 	}
@@ -61,6 +66,10 @@ func setupOf(a *Attributes, directory, foremost int) *setup {
 	for _, descriptor := range a.Closed {
 		s.call(StepTerminal, uint64(descriptor), fioclex, 0)
 	}
+	// Before the root and the identity change, as a child of the owner's would have it.
+	if directory >= 0 {
+		s.call(StepDirectory, uint64(directory), 0, 0)
+	}
 	if a.Root != "" {
 		s.callWith(StepRoot, 1, s.keep(append([]byte(a.Root), 0)), 0, 0)
 	}
@@ -75,7 +84,9 @@ func setupOf(a *Attributes, directory, foremost int) *setup {
 		s.call(StepGid, uint64(c.Gid), 0, 0)
 		s.call(StepUid, uint64(c.Uid), 0, 0)
 	}
-	s.call(StepDirectory, uint64(directory), 0, 0)
+	if a.Directory != "" {
+		s.callWith(StepPath, 1, s.keep(append([]byte(a.Directory), 0)), 0, 0)
+	}
 	if a.Detach {
 		s.call(StepTerminal, 0, unix.TIOCNOTTY, 0)
 	}
@@ -120,7 +131,8 @@ var (
 func (s *setup) size() int { return setupHeadSize + len(s.calls)*callSize + len(s.data) }
 
 func (s *setup) append(b []byte) []byte {
-	b = append(b, make([]byte, setupHeadSize)...)
+	b = order.AppendUint32(order.AppendUint32(b, s.head.Command), s.head.Reserved)
+	b = order.AppendUint64(order.AppendUint64(b, s.head.Ignored), s.head.Blocked)
 	data := uint64(setupHeadSize + len(s.calls)*callSize)
 	for _, call := range s.calls {
 		arguments := [4]uint64{0, call.First, call.Second, call.Third}

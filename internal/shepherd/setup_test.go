@@ -106,12 +106,12 @@ func TestMalformedSetups(t *testing.T) {
 	conform(t, func(t *testing.T, o *owner) {
 		for _, call := range []callPart{
 			{Step: 0},
-			{Step: uint32(StepExec)},    // no system call
-			{Step: uint32(StepUid) + 1}, // beyond the table
+			{Step: uint32(StepExec)},        // no system call
+			{Step: uint32(StepSignals) + 1}, // beyond the table
 			{Step: ^uint32(0)},
 			{Step: uint32(StepRoot), Pointer: 4},
 			{Step: uint32(StepRoot), Pointer: ^uint32(0)},
-			{Step: uint32(StepRoot), Pointer: 1, First: 40}, // beyond the setup
+			{Step: uint32(StepRoot), Pointer: 1, First: 56}, // beyond the setup
 			{Step: uint32(StepRoot), Pointer: 1, First: ^uint64(0)},
 		} {
 			t.Run(fmt.Sprintf("%+v", call), func(t *testing.T) {
@@ -119,9 +119,9 @@ func TestMalformedSetups(t *testing.T) {
 				s := o.shepherd()
 				spec := s.spec("true")
 				frame := startRequest{
-					StopSignal: 15, Descriptors: 4, Calls: 1, Setup: 40, Strings: uint32(len(spec.Path) + 1),
+					StopSignal: 15, Descriptors: 4, Calls: 1, Setup: 56, Strings: uint32(len(spec.Path) + 1),
 				}.append(nil)
-				frame = order.AppendUint64(frame, 0)
+				frame = append(frame, make([]byte, setupHeadSize)...)
 				frame = order.AppendUint32(order.AppendUint32(frame, call.Step), call.Pointer)
 				for _, argument := range []uint64{call.First, call.Second, call.Third} {
 					frame = order.AppendUint64(frame, argument)

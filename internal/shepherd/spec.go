@@ -13,14 +13,12 @@ type Spec struct {
 	Args        []string // the first is the command's own name
 	Env         []string
 	Descriptors []int // become 0, 1, 2, …; NullDevice stands for /dev/null
-	Directory   int   // descriptor of the working directory
+	Directory   int   // descriptor of the directory in which the command begins; NullDevice when Attributes.Directory needs none
 	StopSignal  syscall.Signal
 	Grace       time.Duration
 	Leave       bool // what the command leaves behind stays
 	Attributes  Attributes
 	Unawaited   bool // the caller has nothing to do before the end: Start may return some milliseconds late
-
-	ignored, blocked uint64 // signals, bit 0 for signal 1; Start sets them to the calling thread's
 }
 
 // NullDevice as a descriptor of a Spec is /dev/null, open for reading and writing.
@@ -39,6 +37,9 @@ func (spec *Spec) descriptors(null int) []int {
 	if spec.Attributes.Foreground {
 		all = append(all, spec.Attributes.Foremost)
 	}
+	if spec.Directory == NullDevice {
+		return append(all, null)
+	}
 	return append(all, spec.Directory)
 }
 
@@ -48,7 +49,11 @@ func (spec *Spec) setup() (s *setup, descriptors int) {
 	if spec.Attributes.Foreground {
 		descriptors++
 	}
-	return setupOf(&spec.Attributes, descriptors-1, len(spec.Descriptors)), descriptors
+	directory := descriptors - 1
+	if spec.Directory == NullDevice {
+		directory = -1
+	}
+	return setupOf(&spec.Attributes, directory, len(spec.Descriptors)), descriptors
 }
 
 // MaxDescriptors is how many descriptors a command can be given: what one

@@ -62,7 +62,7 @@ func prepare(ctx context.Context, spec *Spec) (*Shepherd, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if spec.ignored, spec.blocked, err = signalState(); err != nil {
+	if spec.Attributes.Ignored, spec.Attributes.Blocked, err = signalState(); err != nil {
 		return nil, nil, err
 	}
 	request, err := appendStart(nil, spec)

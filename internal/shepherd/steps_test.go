@@ -53,6 +53,9 @@ func TestStepsThatFail(t *testing.T) {
 		{"root that is not there", func(s *Spec) { s.Attributes.Root = filepath.Join(dir, "missing") }, StepRoot, syscall.ENOENT},
 		{"groups without end", func(s *Spec) { s.Attributes.Credential = &syscall.Credential{Groups: make([]uint32, 65537)} }, StepGroups, syscall.EINVAL},
 		{"no group id", func(s *Spec) { s.Attributes.Credential = &syscall.Credential{Gid: ^uint32(0)} }, StepGid, syscall.EINVAL},
+		{"directory below one that is not there", func(s *Spec) { s.Attributes.Directory = filepath.Join(dir, "missing") }, StepPath, syscall.ENOENT},
+		{"directory that is a file, by its path", func(s *Spec) { s.Attributes.Directory = plain }, StepPath, syscall.ENOTDIR},
+		{"a signal that nobody can ignore", func(s *Spec) { s.Attributes.Ignored = 1 << (syscall.SIGKILL - 1) }, StepSignals, syscall.EINVAL},
 		{"no user id", func(s *Spec) { s.Attributes.Credential = &syscall.Credential{Uid: ^uint32(0)} }, StepUid, syscall.EINVAL},
 		{"directory that is a file", func(s *Spec) { s.Directory = s.Descriptors[0] }, StepDirectory, syscall.ENOTDIR},
 	}

@@ -33,15 +33,17 @@ type watcher struct {
 	asked   []*question
 }
 
-// attached is what Attach says.
-var attached atomic.Bool
+// attached tells the helper to stay a child of the owner's.
+const attached = "attached"
+
+var attach atomic.Bool
 
 // Attach makes watchers that are started from now on children of this process.
 // Otherwise a watcher is nobody's child of importance: it is forked twice, and
 // its parent is the first process, or the nearest subreaper. A program that ends
 // by itself and waits for the watcher before that (CloseIdle) leaves nothing to a
 // first process that reaps nobody.
-func Attach() { attached.Store(true) }
+func Attach() { attach.Store(true) }
 
 // startWatcher starts the helper in its first role, from the calling thread: it
 // has what that has. The thread must be locked to the goroutine.
@@ -68,9 +70,9 @@ func bearWatcher(ctx context.Context, named string) (*watcher, error) {
 		return nil, err
 	}
 	w := &watcher{null: null, sock: ours, writing: newTurn(), reading: newTurn(), handle: &processHandle{}}
-	argv, stays := []string{helperName}, attached.Load()
+	argv, stays := []string{helperName}, attach.Load()
 	if stays {
-		argv = append(argv, "attached")
+		argv = append(argv, attached)
 	}
 	child := 0
 	err = startHelperWithin(ctx, named, func(path string) (err error) {

@@ -2,6 +2,7 @@
 #include "shepherd.h"
 
 #define NO_SIGNAL(number) ((number) < 1 || (number) > 64)
+#define NO_PID(number) ((number) < 1 || (number) >= PID_LIMIT)
 
 static void keep_descriptors(struct channel *channel, struct msghdr *message)
 {
@@ -30,7 +31,7 @@ static bool well_formed(const struct channel *channel)
 	if (r->head.kind == REQUEST_START) {
 		length += (uint64_t)r->start.setup + r->start.strings;
 		descriptors = r->start.descriptors;
-		/* 0, 1, 2 and the directory; every string has at least its NUL, and the path is one. */
+		/* 0, 1, 2 and the last, which is closed on exec; every string has at least its NUL, and the path is one. */
 		if (descriptors < 4 || NO_SIGNAL(r->start.stop_signal) || r->start.setup % 8 != 0 ||
 		    sizeof(struct setup) + (uint64_t)r->start.calls * sizeof(struct call) > r->start.setup ||
 		    (uint64_t)r->start.arguments + r->start.environment >= r->start.strings)
@@ -38,7 +39,8 @@ static bool well_formed(const struct channel *channel)
 	} else if (r->head.kind == REQUEST_SPAWN) {
 		descriptors = 1;
 	} else if ((r->head.kind == REQUEST_SIGNAL && NO_SIGNAL(r->signal.signal)) ||
-		   (r->head.kind == REQUEST_SETTLE && (r->settle.shepherd == 0 || r->settle.shepherd >= PID_LIMIT))) {
+		   (r->head.kind == REQUEST_SETTLE && NO_PID(r->settle.shepherd)) ||
+		   (r->head.kind == REQUEST_NUDGE && NO_PID(r->nudge.shepherd))) {
 		return false;
 	}
 	return r->head.length == length && (channel->descriptor_count == descriptors || channel->truncated);

@@ -30,7 +30,7 @@ bool command_split(char *strings, size_t size, uint32_t arguments, uint32_t envi
 	return at == size;
 }
 
-/* Puts the descriptors into their places, first out of the way of each other; the last one, the directory, and all others are closed by exec. */
+/* Puts the descriptors into their places, first out of the way of each other; the last one and all others are closed by exec. */
 static bool place_descriptors(int *descriptors, int count, int *status_pipe)
 {
 	for (int i = -1; i < count; i++) {
@@ -64,6 +64,17 @@ static void make_calls(struct setup *setup, const struct start_request *start, i
 	}
 }
 
+/* Default dispositions are those of the shepherd (take_signals); its one handler is reset by exec. */
+static bool set_signals(const struct setup *setup)
+{
+	const unsigned long ignore[8] = {1}; /* the kernel's struct sigaction: SIG_IGN, no flags */
+	for (int number = 1; number <= 64; number++)
+		if ((setup->ignored >> (number - 1) & 1) != 0 &&
+		    syscall(SYS_rt_sigaction, number, ignore, NULL, sizeof(signal_mask)) != 0)
+			return false;
+	return syscall(SYS_rt_sigprocmask, SIG_SETMASK, &setup->blocked, NULL, sizeof setup->blocked) == 0;
+}
+
 /* What the child works on. It shares this memory; the shepherd leaves it alone until command_started. */
 static struct {
 	const struct channel *channel;
@@ -78,7 +89,6 @@ static struct {
 static int run(void *argument)
 {
 	const struct start_request *start = &child.channel->request.start;
-	const signal_mask none = 0;
 	struct setup *setup = argument;
 	char *strings = (char *)setup + start->setup;
 	int status_pipe = child.status_pipe;
@@ -98,7 +108,8 @@ static int run(void *argument)
 	/* One more string to the command, should the shepherd die; a set-uid program shakes it off (man 2 prctl). */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != child.shepherd)
 		fail(status_pipe, STEP_KILLED, ESRCH);
-	(void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none); /* can't fail for such arguments */
+	if (!set_signals(setup))
+		fail(status_pipe, STEP_SIGNALS, errno);
 	(void)execve(child.vector[0], child.vector + 1, child.vector + 2 + start->arguments);
 	fail(status_pipe, STEP_EXEC, errno);
 }

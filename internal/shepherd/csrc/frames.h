@@ -12,7 +12,7 @@ struct head {
 	uint32_t kind;
 };
 
-/* request: Start a command. Carries its descriptors (0, 1, 2, the extra ones, and last its directory, which is closed on exec) and is followed by its setup and its strings. */
+/* request: Start a command. Carries its descriptors (0, 1, 2, the extra ones, and last one that is closed on exec, from which its directory is reached) and is followed by its setup and its strings. */
 #define REQUEST_START 1u
 struct start_request {
 	struct head head;
@@ -27,10 +27,12 @@ struct start_request {
 	uint32_t strings;
 };
 
-/* part: What the child does before it executes the program: the calls that follow, in their order. A call that fails ends the start. */
+/* part: What the child does before it executes the program: the calls that follow, in their order; then its signals. A step that fails ends the start. */
 struct setup {
 	uint32_t command;
 	uint32_t reserved;
+	uint64_t ignored;
+	uint64_t blocked;
 };
 
 /* part: One system call of the child's. Its descriptors have their final numbers by then. */
@@ -74,6 +76,14 @@ struct settle_request {
 	struct head head;
 	uint32_t shepherd;
 	uint32_t reserved;
+};
+
+/* request: To the watcher: send a signal to a shepherd, if it is one of the watcher's and has not been reaped. */
+#define REQUEST_NUDGE 7u
+struct nudge_request {
+	struct head head;
+	uint32_t shepherd;
+	uint32_t signal;
 };
 
 /* event: The first thing that a new shepherd says. */
@@ -128,6 +138,14 @@ struct settled_event {
 	uint32_t left;
 };
 
+/* event: The first thing that the watcher says, unless it is failed. Carries its pidfd, where the kernel has pidfds. */
+#define EVENT_HELLO 6u
+struct hello_event {
+	struct head head;
+	uint32_t watcher;
+	uint32_t reserved;
+};
+
 /* Any request fits. */
 union request {
 	struct head head;
@@ -137,6 +155,7 @@ union request {
 	struct kill_request kill;
 	struct spawn_request spawn;
 	struct settle_request settle;
+	struct nudge_request nudge;
 };
 
 /* The size of a request of a kind, 0 for a kind that does not exist. */
@@ -155,6 +174,8 @@ static inline uint32_t request_size(uint32_t kind)
 		return sizeof(struct spawn_request);
 	case REQUEST_SETTLE:
 		return sizeof(struct settle_request);
+	case REQUEST_NUDGE:
+		return sizeof(struct nudge_request);
 	default:
 		return 0;
 	}
@@ -175,6 +196,8 @@ enum step {
 	STEP_GROUPS = 12, /* set groups */
 	STEP_GID = 13, /* set group id */
 	STEP_UID = 14, /* set user id */
+	STEP_PATH = 15, /* chdir */
+	STEP_SIGNALS = 16, /* set signals */
 };
 
 /* The system call that a step is, where the owner may list it. */
@@ -187,6 +210,7 @@ static const long step_calls[] = {
 	[STEP_GROUPS] = SYS_setgroups,
 	[STEP_GID] = SYS_setgid,
 	[STEP_UID] = SYS_setuid,
+	[STEP_PATH] = SYS_chdir,
 };
 
 #endif

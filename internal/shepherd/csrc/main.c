@@ -8,6 +8,8 @@
 
 /* The owner puts its control socket here (watcher.go). */
 #define CONTROL_SOCKET 3
+/* The argument of a watcher that is to stay its owner's child. */
+#define ATTACHED "attached"
 
 static char *name_start;
 static size_t name_size;
@@ -67,14 +69,16 @@ int main(int argc, char **argv)
 	static const char usage[] = "This is the helper of netrunner (github.com/netrunner-go/netrunner).\n"
 		"Programs that use netrunner start it; it does nothing by itself.\n";
 	struct stat control;
-	if (argc != 1 || fstat(CONTROL_SOCKET, &control) != 0 || !S_ISSOCK(control.st_mode)) {
+	const bool attached = argc == 2 && strcmp(argv[1], ATTACHED) == 0;
+	if ((argc != 1 && !attached) || fstat(CONTROL_SOCKET, &control) != 0 || !S_ISSOCK(control.st_mode)) {
 		(void)!write(STDERR_FILENO, usage, sizeof usage - 1);
 		return 125;
 	}
 	name_start = argv[0];
 	name_size = strlen(argv[0]);
+	if (attached)
+		memset(argv[1], 0, strlen(argv[1])); /* ps shows what is behind a name */
 	if (!take_signals() || chdir("/") != 0)
 		return 125;
-	watcher_main(CONTROL_SOCKET);
-	return 0;
+	return watcher_main(CONTROL_SOCKET, attached);
 }

@@ -96,6 +96,7 @@ bool command_split(char *strings, size_t size, uint32_t arguments, uint32_t envi
 
 /* shepherd.c, watcher.c: the two roles. Each returns when it has nothing left to do. */
 void shepherd_main(int socket, int owner);
-void watcher_main(int socket);
+/* Its status is for whoever waits for the owner's child: 0, or the errno of the fork that failed. */
+int watcher_main(int socket, bool attached);
 
 #endif

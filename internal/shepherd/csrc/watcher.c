@@ -93,6 +93,15 @@ static bool guarded(void)
 	return guards.found > 0;
 }
 
+/* The bit of a shepherd is cleared when it is reaped, so the number is still its own. */
+static void nudge(void)
+{
+	const pid_t shepherd = (pid_t)self.channel.request.nudge.shepherd;
+	const uint32_t number = self.channel.request.nudge.signal;
+	if (is_shepherd(shepherd) && (number == SIGCONT || number == SIGKILL))
+		(void)kill(shepherd, (int)number);
+}
+
 static void receive(void)
 {
 	const enum received received = channel_receive(&self.channel);
@@ -102,6 +111,8 @@ static void receive(void)
 		spawn();
 	else if (received == RECEIVED_REQUEST && self.channel.request.head.kind == REQUEST_SETTLE)
 		self.settling = self.channel.request.settle.shepherd;
+	else if (received == RECEIVED_REQUEST && self.channel.request.head.kind == REQUEST_NUDGE)
+		nudge();
 	else
 		channel_close(&self.channel);
 	channel_next(&self.channel);
@@ -117,16 +128,36 @@ static void answer(void)
 	self.settling = 0;
 }
 
-void watcher_main(int socket)
+static bool greet(void)
+{
+	struct hello_event hello = {.watcher = (uint32_t)getpid()};
+	const int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0); /* -1 where the kernel has none */
+	const bool told = channel_send(&self.channel, &hello, sizeof hello, EVENT_HELLO, pidfd) ||
+		channel_send(&self.channel, &hello, sizeof hello, EVENT_HELLO, -1); /* as for a command that is started */
+	(void)close(pidfd);
+	return told;
+}
+
+int watcher_main(int socket, bool attached)
 {
 	set_name("netrunner: watcher");
 	self.channel.socket = socket;
 	close_inherited((unsigned int)socket + 1);
-	if (fcntl(socket, F_SETFD, FD_CLOEXEC) != 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
-		return;
 	/* The hang-up is what counts; the pidfd says the same when a copy of the owner's end has leaked elsewhere. */
-	self.owner = (int)syscall(SYS_pidfd_open, getppid(), 0); /* -1 where the kernel has none */
+	const pid_t owner = getppid();
+	self.owner = (int)syscall(SYS_pidfd_open, owner, 0); /* -1 where the kernel has none */
+	if (getppid() != owner) /* it has died, and its number may be somebody else's already */
+		return 0;
+	/* The owner's child ends at once, so that whoever waits for the owner's children, or inherits them, has none of ours. */
+	const pid_t child = attached ? 0 : fork();
+	if (child != 0)
+		return child < 0 ? errno : 0;
+	if ((!attached && setpgid(0, 0) != 0) || fcntl(socket, F_SETFD, FD_CLOEXEC) != 0 ||
+	    prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
+		return 0;
 	tree_open();
+	if (!greet())
+		return 0;
 	while (self.channel.socket >= 0 || self.orphans || guarded()) {
 		struct pollfd polled[] = {
 			{self.channel.socket, POLLIN, 0},
@@ -144,4 +175,5 @@ void watcher_main(int socket)
 		if (self.channel.socket >= 0)
 			answer();
 	}
+	return 0;
 }
