@@ -14,6 +14,7 @@ import (
 
 	"github.com/netrunner-go/netrunner"
 	"github.com/netrunner-go/netrunner/internal/proctest"
+	"github.com/netrunner-go/netrunner/internal/shepherd"
 )
 
 // patience is how long a test waits for what should happen at once.
@@ -27,6 +28,8 @@ const helperVariable = "NETRUNNER_TEST_PROGRAM"
 var helperPrograms = map[string]func(args []string){}
 
 func TestMain(m *testing.M) {
+	// So that the tests find the watchers, and see that they go. TestDetached is for those that are nobody's child.
+	shepherd.Attach()
 	if name := os.Getenv(helperVariable); name != "" {
 		program, ok := helperPrograms[name]
 		if !ok {

@@ -47,9 +47,9 @@ func signalState() (ignored, blocked uint64, err error) { return 0, 0, nil }
 
 var errChanging = errors.New("what a command inherits changes too fast to be followed")
 
-func confirmed(wanted look, _ *watcher) error {
+func confirmed(wanted *look, _ *watcher) error {
 	now, err := takeLook()
-	if err == nil && !now.equal(&wanted) {
+	if err == nil && !now.equal(wanted) {
 		err = errChanging
 	}
 	return err

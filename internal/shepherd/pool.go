@@ -2,8 +2,6 @@ package shepherd
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -74,54 +72,20 @@ func CloseIdle() {
 	idle.forget()
 }
 
-// get returns a shepherd whose commands inherit what they would from the calling
-// thread itself, for put or drop to take back.
-func (p *pool) get(ctx context.Context, present look) (*Shepherd, error) {
-	for attempt := 1; ; attempt++ {
-		s, w, err := p.find(ctx, present)
-		if s != nil || err != nil {
-			return s, err
-		}
-		s, err = w.spawn(ctx)
-		if err == nil {
-			return s, nil
-		}
-		p.release(w)
-		if !errors.Is(err, errWatcherGone) || attempt == 3 {
-			return nil, fmt.Errorf("ask the watcher for a shepherd: %w", err)
-		}
-		p.discard(w)
-	}
+// found is what there is for a command: one of the three.
+type found struct {
+	shepherd *Shepherd // that was idle
+	watcher  *watcher  // to ask for a shepherd
+	birth    *birth    // of a watcher
+	ours     bool      // the birth is the caller's to do
 }
 
-// find returns an idle shepherd, or a watcher to ask for one, and counts that as running.
-func (p *pool) find(ctx context.Context, present look) (*Shepherd, *watcher, error) {
-	for {
-		s, w, b, own := p.pick(present)
-		switch {
-		case s != nil || w != nil:
-			return s, w, nil
-		case own:
-			if err := p.bear(ctx, b); err != nil {
-				return nil, nil, err
-			}
-			continue
-		}
-		select {
-		case <-b.done: // it serves us too; or else the next one is ours
-		case <-ctx.Done():
-			return nil, nil, context.Cause(ctx)
-		}
-	}
-}
-
-// pick decides: an idle shepherd, else a watcher, else a birth to wait for or to be one's own.
-func (p *pool) pick(present look) (s *Shepherd, w *watcher, b *birth, own bool) {
+// pick decides. It counts a shepherd that it gives, or one that is to be asked for, as running.
+func (p *pool) pick(present *look) found {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := 0; i < len(p.watchers); i++ {
-		w := p.watchers[i]
-		if !w.look.equal(&present) {
+	for i, w := range p.watchers {
+		if !w.look.equal(present) {
 			continue
 		}
 		// Without its watcher a shepherd has nobody behind it: it gets no new command.
@@ -136,18 +100,18 @@ func (p *pool) pick(present look) (s *Shepherd, w *watcher, b *birth, own bool) 
 			s := w.idle[last]
 			w.idle[last] = nil
 			w.idle = w.idle[:last]
-			return s, nil, nil, false
+			return found{shepherd: s}
 		}
-		return nil, w, nil, false
+		return found{watcher: w}
 	}
 	for _, b := range p.births {
-		if b.look.equal(&present) {
-			return nil, nil, b, false
+		if b.look.equal(present) {
+			return found{birth: b}
 		}
 	}
-	b = &birth{look: present, done: make(chan struct{})}
+	b := &birth{look: *present, done: make(chan struct{})}
 	p.births = append(p.births, b)
-	return nil, nil, b, true
+	return found{birth: b, ours: true}
 }
 
 // bear starts a watcher, in the thread that asks for it.
@@ -155,7 +119,7 @@ func (p *pool) bear(ctx context.Context, b *birth) error {
 	p.mu.Lock()
 	named := p.named
 	p.mu.Unlock()
-	w, err := startWatcher(ctx, named, b.look)
+	w, err := startWatcher(ctx, named, &b.look)
 	strangers := func(*watcher) bool { return false }
 	if err == nil {
 		strangers = forgottenBy(b.look)
@@ -163,12 +127,15 @@ func (p *pool) bear(ctx context.Context, b *birth) error {
 	p.mu.Lock()
 	p.births = slices.DeleteFunc(p.births, func(other *birth) bool { return other == b })
 	var leaving leaving
-	if err == nil && p.named != named { // SetHelper came in between: what is needed is started once more
-		w.serves = false
+	if w != nil && err != nil {
+		leaving.watchers = append(leaving.watchers, w)
+		p.former = append(p.former, w)
+	} else if err == nil && p.named != named { // SetHelper came in between: what is needed is started once more
 		leaving.watchers = append(leaving.watchers, w)
 		p.former = append(p.former, w)
 	} else if err == nil {
 		leaving = p.retire(strangers)
+		w.serves = true
 		p.watchers = slices.Insert(p.watchers, 0, w)
 		for len(p.watchers) > maxWatchers {
 			oldest := p.watchers[len(p.watchers)-1]

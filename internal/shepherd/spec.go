@@ -115,4 +115,3 @@ func appendStart(b []byte, spec *Spec) ([]byte, error) {
 	}
 	return b, nil
 }
-

@@ -50,28 +50,60 @@ func Start(ctx context.Context, spec *Spec) (*Running, error) {
 	}
 }
 
-// prepare looks at what the command is to inherit, and finds a shepherd that has just that.
-// The thread is the goroutine's own meanwhile: much of it is a thread's (man 2 clone).
+// prepare finds a shepherd whose commands inherit what they would from the
+// calling thread, for put or drop to take back, and makes the request.
 func prepare(ctx context.Context, spec *Spec) (*Shepherd, []byte, error) {
+	for deaths := 0; ; {
+		if err := context.Cause(ctx); err != nil {
+			return nil, nil, err
+		}
+		request, found, err := lookAndPick(ctx, spec)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case found.shepherd != nil:
+			return found.shepherd, request, nil
+		case found.birth != nil:
+			select {
+			case <-found.birth.done: // a watcher for us too; or else the next birth is ours
+			case <-ctx.Done():
+			}
+			continue
+		}
+		s, err := found.watcher.spawn(ctx)
+		if err == nil {
+			return s, request, nil
+		}
+		idle.release(found.watcher)
+		if deaths++; !errors.Is(err, errWatcherGone) || deaths == 3 {
+			return nil, nil, fmt.Errorf("ask the watcher for a shepherd: %w", err)
+		}
+		idle.discard(found.watcher)
+	}
+}
+
+// lookAndPick has the thread to itself: much of what a child inherits is a
+// thread's (man 2 clone). It waits for nobody, but for a watcher that it starts.
+func lookAndPick(ctx context.Context, spec *Spec) (request []byte, found found, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if err := context.Cause(ctx); err != nil {
-		return nil, nil, err
-	}
 	present, err := takeLook()
 	if err != nil {
-		return nil, nil, err
+		return nil, found, err
 	}
 	if spec.Attributes.Ignored, spec.Attributes.Blocked, err = signalState(); err != nil {
-		return nil, nil, err
+		return nil, found, err
 	}
-	request, err := appendStart(nil, spec)
-	if err != nil {
-		return nil, nil, err
+	if request, err = appendStart(nil, spec); err != nil {
+		return nil, found, err
 	}
-	s, err := idle.get(ctx, present)
-	if errors.Is(err, errChanging) {
-		return nil, nil, &StartError{StepShepherd, err}
+	for {
+		found = idle.pick(&present)
+		if !found.ours {
+			return request, found, nil
+		}
+		if err := idle.bear(ctx, found.birth); err != nil {
+			return nil, found, err
+		}
 	}
-	return s, request, err
 }

@@ -46,17 +46,18 @@ var attach atomic.Bool
 func Attach() { attach.Store(true) }
 
 // startWatcher starts the helper in its first role, from the calling thread: it
-// has what that has. The thread must be locked to the goroutine.
-func startWatcher(ctx context.Context, named string, wanted look) (*watcher, error) {
+// has what that has. The thread must be locked to the goroutine. With a watcher
+// and an error, there is one that can't be used.
+func startWatcher(ctx context.Context, named string, wanted *look) (*watcher, error) {
 	w, err := bearWatcher(ctx, named)
 	if err == nil {
-		if err = confirmed(wanted, w); err == nil {
-			w.look, w.serves = wanted, true
-			return w, nil
-		}
-		w.close()
+		w.look = *wanted
+		err = confirmed(wanted, w)
 	}
-	return nil, fmt.Errorf("start the watcher: %w", err)
+	if err != nil {
+		return w, fmt.Errorf("start the watcher: %w", err)
+	}
+	return w, nil
 }
 
 func bearWatcher(ctx context.Context, named string) (*watcher, error) {
