@@ -79,6 +79,7 @@ func bearWatcher(ctx context.Context, named string) (*watcher, error) {
 	err = startHelperWithin(ctx, named, func(path string) (err error) {
 		// It has a process group of its own, but the owner's session: a command
 		// that is to join the owner's group has to be in it.
+		// Without CLONE_PIDFD: where that is refused, ForkExec does not come back as it should.
 		child, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
 			Dir:   "/",
 			Env:   []string{},
@@ -93,12 +94,14 @@ func bearWatcher(ctx context.Context, named string) (*watcher, error) {
 	_ = unix.Close(theirs) // the watcher has its own copy
 	if err == nil {
 		err = w.hello(ctx)
-		if err != nil || !stays {
-			err = reapFirst(child, err)
-		}
 	}
 	if err != nil {
 		w.close()
+	}
+	if child != 0 && (err != nil || !stays) {
+		err = reapFirst(child, err)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return w, nil
@@ -125,7 +128,11 @@ func startHelperWithin(ctx context.Context, named string, exec func(path string)
 	for {
 		select {
 		case path := <-paths:
-			results <- exec(path)
+			err := exec(path)
+			results <- err
+			if err == nil {
+				return nil
+			}
 		case err := <-ended:
 			return err
 		case <-ctx.Done():
