@@ -325,7 +325,7 @@ void shepherd_main(int socket, int owner)
 		/* While the command starts, what is in the socket is for it to read; a hang-up is always seen. */
 		struct pollfd polled[] = {
 			{self.state == STARTING && self.deadline != 0 ? -1 : self.status_pipe, POLLIN, 0},
-			{self.channel.socket, self.state == STARTING ? 0 : POLLIN, 0},
+			{self.channel.socket, self.state == STARTING ? POLLRDHUP : POLLIN, 0},
 			{self.channel.socket >= 0 ? self.owner : -1, POLLIN, 0},
 		};
 		const bool more = died && self.state != STARTING;

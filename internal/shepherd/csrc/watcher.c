@@ -14,7 +14,8 @@ static struct {
 	bool orphans;            /* there may be some */
 	struct sweep sweep;
 	uint64_t deadline;       /* of the next one, 0 for none */
-	uint32_t settling;       /* shepherd that the owner asks about, or 0 */
+	unsigned char asked[PID_LIMIT / 8]; /* a bit for each shepherd that the owner asks about */
+	uint32_t questions;      /* how many those are */
 } self;
 
 static bool is_shepherd(pid_t child)
@@ -102,6 +103,13 @@ static void nudge(void)
 		(void)kill(shepherd, (int)number);
 }
 
+static void ask(pid_t shepherd)
+{
+	const unsigned char bit = (unsigned char)(1u << (shepherd % 8));
+	self.questions += (self.asked[shepherd / 8] & bit) == 0;
+	self.asked[shepherd / 8] |= bit;
+}
+
 static void receive(void)
 {
 	const enum received received = channel_receive(&self.channel);
@@ -110,7 +118,7 @@ static void receive(void)
 	if (received == RECEIVED_REQUEST && self.channel.request.head.kind == REQUEST_SPAWN)
 		spawn();
 	else if (received == RECEIVED_REQUEST && self.channel.request.head.kind == REQUEST_SETTLE)
-		self.settling = self.channel.request.settle.shepherd;
+		ask((pid_t)self.channel.request.settle.shepherd);
 	else if (received == RECEIVED_REQUEST && self.channel.request.head.kind == REQUEST_NUDGE)
 		nudge();
 	else
@@ -118,14 +126,23 @@ static void receive(void)
 	channel_next(&self.channel);
 }
 
+/* Answers what can be answered, to each question apart: one shepherd may take longer than another. */
 static void answer(void)
 {
-	if (self.settling == 0 || self.orphans || is_shepherd((pid_t)self.settling))
-		return;
-	struct settled_event settled = {.shepherd = self.settling, .left = self.sweep.found};
-	if (!channel_send(&self.channel, &settled, sizeof settled, EVENT_SETTLED, -1))
-		channel_close(&self.channel);
-	self.settling = 0;
+	for (pid_t pid = 0; pid < PID_LIMIT && self.questions > 0 && !self.orphans; pid++) {
+		const unsigned char bit = (unsigned char)(1u << (pid % 8));
+		if (self.asked[pid / 8] == 0)
+			pid |= 7;
+		else if ((self.asked[pid / 8] & bit) != 0 && !is_shepherd(pid)) {
+			struct settled_event settled = {.shepherd = (uint32_t)pid, .left = self.sweep.found};
+			self.asked[pid / 8] ^= bit;
+			self.questions--;
+			if (!channel_send(&self.channel, &settled, sizeof settled, EVENT_SETTLED, -1)) {
+				channel_close(&self.channel);
+				return;
+			}
+		}
+	}
 }
 
 static bool greet(void)
