@@ -23,13 +23,18 @@ const patience = 20 * time.Second
 // helperVariable makes the test binary one of the programs in helperPrograms.
 const helperVariable = "NETRUNNER_TEST_PROGRAM"
 
+// detachedVariable is for a program whose watcher is nobody's child.
+const detachedVariable = "NETRUNNER_TEST_DETACHED"
+
 // helperPrograms are what the tests run besides the system's own programs. Every
 // one of them must be used, see TestMain.
 var helperPrograms = map[string]func(args []string){}
 
 func TestMain(m *testing.M) {
 	// So that the tests find the watchers, and see that they go. TestDetached is for those that are nobody's child.
-	shepherd.Attach()
+	if os.Getenv(detachedVariable) == "" {
+		shepherd.Attach()
+	}
 	if name := os.Getenv(helperVariable); name != "" {
 		program, ok := helperPrograms[name]
 		if !ok {

@@ -2,6 +2,7 @@ package shepherd
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -59,19 +60,48 @@ func (r *Running) press() {
 // nudge asks the watcher to send a signal to the shepherd: its parent alone knows
 // that the number is still its.
 func (s *Shepherd) nudge(signal unix.Signal) {
-	if s.pid == 0 {
+	pid := s.pid.Load()
+	if pid == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), overdueMargin)
 	defer cancel()
-	_ = s.watcher.send(ctx, nudgeRequest{Shepherd: uint32(s.pid), Signal: uint32(signal)}.append(nil)) // it is asked again, or gone
+	_ = s.watcher.send(ctx, nudgeRequest{Shepherd: uint32(pid), Signal: uint32(signal)}.append(nil)) // it is asked again, or gone
+}
+
+// rouseAfter is when a start is late enough for somebody to be stopped.
+const rouseAfter = 300 * time.Millisecond
+
+// rouse continues the shepherd, and the watcher which may have to fork it first,
+// again and again while a start takes its time. What it returns ends that.
+func (s *Shepherd) rouse() (stop func()) {
+	var mu sync.Mutex
+	var stopped bool
+	var timer *time.Timer
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(rouseAfter, func() {
+		s.watcher.wake()
+		s.nudge(unix.SIGCONT)
+		mu.Lock()
+		defer mu.Unlock()
+		if !stopped {
+			timer.Reset(overdueMargin)
+		}
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		stopped = true
+		timer.Stop()
+	}
 }
 
 // kill has the shepherd killed and its tree cleared by the watcher. Where the
 // connection does not end by that, as somebody else holds its other end, it is given up.
 func (s *Shepherd) kill() {
 	s.nudge(unix.SIGKILL)
-	_, _ = s.watcher.settle(s.pid) // whoever receives from the shepherd asks again
+	_, _ = s.watcher.settle(int(s.pid.Load())) // whoever receives from the shepherd asks again
 	s.sock.giveUp()
 }
 
@@ -81,7 +111,7 @@ func (s *Shepherd) seeOff() {
 	s.sock.hangUp()
 	for since := time.Now(); !s.sock.drained(overdueMargin); {
 		switch {
-		case s.pid == 0: // unknown to everybody but the watcher, which is its guard
+		case s.pid.Load() == 0: // unknown to everybody but the watcher, which is its guard
 			return
 		case time.Since(since) < overduePause:
 			s.nudge(unix.SIGCONT)

@@ -2,6 +2,7 @@ package shepherd
 
 import (
 	"context"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -19,6 +20,9 @@ type pool struct {
 	watchers []*watcher // that serve new commands, the one that was asked last first
 	former   []*watcher // that serve no new ones, until they have gone
 	births   []*birth   // watchers on their way
+
+	// Closed when somebody has been seen off, whom the caller has no time to wait for.
+	partings map[*Shepherd]chan struct{}
 }
 
 var idle pool
@@ -46,8 +50,14 @@ func SetHelper(path string) {
 }
 
 // CloseIdle lets the idle shepherds go, and each watcher that has no command
-// that runs, and waits until they are gone.
+// that runs, and waits until they are gone, but not for what can't be killed.
 func CloseIdle() {
+	idle.mu.Lock()
+	partings := slices.Collect(maps.Values(idle.partings))
+	idle.mu.Unlock()
+	for _, parted := range partings {
+		<-parted
+	}
 	idle.mu.Lock()
 	leaving := idle.retire(func(w *watcher) bool { return w.running == 0 })
 	for _, w := range idle.watchers {
@@ -167,6 +177,25 @@ func (p *pool) put(s *Shepherd) {
 func (p *pool) drop(s *Shepherd) {
 	s.sock.close()
 	p.release(s.watcher)
+}
+
+// part is drop for a shepherd that may not hear the hang-up; nobody waits for it but CloseIdle.
+func (p *pool) part(s *Shepherd) {
+	parted := make(chan struct{})
+	p.mu.Lock()
+	if p.partings == nil {
+		p.partings = make(map[*Shepherd]chan struct{})
+	}
+	p.partings[s] = parted
+	p.mu.Unlock()
+	go func() { // ends when overduePause is over, at the latest
+		defer close(parted)
+		s.seeOff()
+		p.drop(s)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.partings, s)
+	}()
 }
 
 // release takes back what get has counted.

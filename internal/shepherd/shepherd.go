@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,8 +20,8 @@ import (
 type Shepherd struct {
 	sock    *socket
 	watcher *watcher
-	fresh   bool // it has not said yet that it is there
-	pid     int  // as it said; zero before that
+	fresh   bool         // it has not said yet that it is there
+	pid     atomic.Int32 // as it said; zero before that
 }
 
 // startPatience is how long a start goes on when its context has ended: a
@@ -51,10 +52,8 @@ type attempt struct {
 // start sends the request and waits until the command runs. What becomes of the
 // shepherd follows from the outcome, and is for the caller to do.
 func (s *Shepherd) start(ctx context.Context, request []byte, descriptors []int) (a attempt) {
-	if s.fresh { // as long as the watcher is stopped, no shepherd comes to life
-		wake := time.AfterFunc(overdueMargin, s.watcher.wake)
-		defer wake.Stop()
-	}
+	stop := s.rouse()
+	defer stop()
 	interrupted := s.sock.within(ctx, startPatience, func() { a = s.converse(request, descriptors) })
 	if interrupted {
 		if a.outcome == runs { // but its socket is of no more use
@@ -103,7 +102,8 @@ func (s *Shepherd) heard(ev event) (a attempt, decided bool) {
 		if err != nil {
 			return lie(err)
 		}
-		s.pid, s.fresh = int(ready.Shepherd), false
+		s.pid.Store(int32(min(ready.Shepherd, pidLimit)))
+		s.fresh = false
 		return attempt{}, false
 	case ev.kind == eventStarted:
 		started, err := decode[startedEvent](ev)
@@ -138,6 +138,6 @@ func (s *Shepherd) lost(err error) *LostError {
 	if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return &LostError{Err: err} // it may live; the hang-up ends it
 	}
-	left, err := s.watcher.settle(s.pid)
+	left, err := s.watcher.settle(int(s.pid.Load()))
 	return &LostError{Left: left, Err: err}
 }

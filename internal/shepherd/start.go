@@ -32,11 +32,7 @@ func Start(ctx context.Context, spec *Spec) (*Running, error) {
 			idle.drop(s)
 			return nil, err
 		case givenUp:
-			// It may be stopped, or slow to see what hangs; nobody waits for it.
-			go func() {
-				s.seeOff()
-				idle.drop(s)
-			}()
+			idle.part(s) // it may be stopped, or slow to see what hangs
 			return nil, a.err
 		case untaken: // idle for too long, or killed: another takes it
 			idle.drop(s)
