@@ -80,6 +80,7 @@ func CloseIdle() {
 		w.awaitEnd()
 	}
 	idle.forget()
+	closeKept()
 }
 
 // found is what there is for a command: one of the three.
@@ -132,7 +133,7 @@ func (p *pool) bear(ctx context.Context, b *birth) error {
 	w, err := startWatcher(ctx, named, &b.look)
 	strangers := func(*watcher) bool { return false }
 	if err == nil {
-		strangers = forgottenBy(b.look)
+		strangers = forgottenBy(&b.look)
 	}
 	p.mu.Lock()
 	p.births = slices.DeleteFunc(p.births, func(other *birth) bool { return other == b })

@@ -83,13 +83,11 @@ func prepare(ctx context.Context, spec *Spec) (*Shepherd, []byte, error) {
 func lookAndPick(ctx context.Context, spec *Spec) (request []byte, found found, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	present, err := takeLook()
+	present, signals, err := takeLook()
 	if err != nil {
 		return nil, found, err
 	}
-	if spec.Attributes.Ignored, spec.Attributes.Blocked, err = signalState(); err != nil {
-		return nil, found, err
-	}
+	spec.Attributes.Ignored, spec.Attributes.Blocked = signals.ignored, signals.blocked
 	if request, err = appendStart(nil, spec); err != nil {
 		return nil, found, err
 	}
