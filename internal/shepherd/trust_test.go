@@ -96,26 +96,6 @@ func change(t *testing.T, path string) {
 	must(t, os.WriteFile(path, content, 0o755))
 }
 
-// The child's own descriptors, four of them, must not take the place of the file.
-func TestDescriptorOfTheHelperIsHigh(t *testing.T) {
-	needHelper(t)
-	const high = 8 // a literal: the constant may be what is wrong
-	path := filepath.Join(t.TempDir(), "helper")
-	must(t, Install(path))
-	for name, start := range map[string]func(func(string) error) error{
-		"file":   func(exec func(string) error) error { return execFile(path, exec) },
-		"memory": func(exec func(string) error) error { return second(execMemory(exec)) },
-	} {
-		must(t, start(func(path string) error {
-			var fd int
-			if _, err := fmt.Sscanf(path, "/proc/self/fd/%d", &fd); err != nil || fd < high {
-				t.Errorf("%s: it runs %s, %v", name, path, err)
-			}
-			return nil
-		}))
-	}
-}
-
 // What takes the name of the file between the comparison and the start is not run.
 func TestWhatIsComparedIsExecuted(t *testing.T) {
 	needHelper(t)
