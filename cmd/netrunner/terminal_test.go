@@ -216,3 +216,12 @@ printf '\rforged\033[1A\033[2K00:00:00.000 forged\033[1;1Hforged\033[8m\nlast\n'
 		t.Errorf("the screen is not that of the command:\n%s", term.Screen())
 	}
 }
+
+// Ctrl-C is the command's, and netrunner's own way to disregard it is none that a
+// command could inherit.
+func TestTerminalIgnoresNoSignal(t *testing.T) {
+	t.Parallel()
+	term := tmuxtest.New(t)
+	term.Enter("clear; sh -c 'exec netrunner run -- grep SigIgn /proc/$$/status'; echo status $?")
+	term.Expect(`^SigIgn:\s+0000000000000000\nstatus 0\n`)
+}
