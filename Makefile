@@ -3,7 +3,7 @@
 DEATHS ?= 1000
 SEED ?= 0
 
-.PHONY: chaos matrix matrix-sanitized
+.PHONY: chaos matrix matrix-sanitized sbom
 
 # Random commands, trees and deaths; SEED repeats a run.
 chaos:
@@ -16,3 +16,7 @@ matrix:
 # The same once, with a helper that AddressSanitizer and UBSan look at.
 matrix-sanitized:
 	internal/guarantees/sanitized.sh
+
+# What all of it is made of, as CycloneDX: sbom.json.
+sbom:
+	.ci/sbom sbom.json

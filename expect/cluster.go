@@ -175,12 +175,18 @@ func (e *emulator) extend(c cluster) {
 	}
 }
 
-// repeat prints a character again (REP). The emulator would do it as often as it
-// is told to.
+// repeat prints a character again (REP), no more often than fills the screen twice.
+// The emulator would do it as often as it is told to.
 func (e *emulator) repeat(c cluster, times int) {
-	for range times {
-		if c.width > 0 {
-			e.printCluster(c)
-		}
+	if c.width == 0 {
+		return
+	}
+	if len(c.bytes) == 1 {
+		e.printNarrow(bytes.Repeat(c.bytes, times), times)
+		e.last = c
+		return
+	}
+	for range min(times, e.rows*e.cols/c.width+e.cols) {
+		e.printCluster(c)
 	}
 }

@@ -28,6 +28,7 @@ type emulator struct {
 	// and colors. Most of it has scrolled off when somebody does, see skipScrolled.
 	undrawn []byte
 	most    int // of undrawn
+	lines   int // in there that nobody has asked about, see bound
 
 	title             string
 	applicationCursor bool // cursor keys send something else
@@ -109,6 +110,9 @@ func (e *emulator) control(c byte) {
 	switch c {
 	case '\n', '\v', '\f', '\r', '\t', '\b':
 		e.later([]byte{c})
+		if isLineFeed(c) {
+			e.bound()
+		}
 	case ansi.SO, ansi.SI:
 		e.now(func() { e.shift(c == ansi.SO) })
 	}
@@ -131,10 +135,38 @@ func (e *emulator) later(b []byte) {
 	if e.broken != nil {
 		return
 	}
-	if e.undrawn = append(e.undrawn, b...); len(e.undrawn) > e.most {
+	most := e.most
+	if !e.wholeScrolls() {
+		most = min(most, maxPartly)
+	}
+	if e.undrawn = append(e.undrawn, b...); len(e.undrawn) > most {
 		e.draw()
 	}
 }
+
+// maxPartly is how much is undrawn when nothing of it can be skipped.
+const maxPartly = 1 << 10
+
+// bound draws when another line has made the undrawn ones too many. Whoever draws
+// holds the session's lock meanwhile, and to draw some screens has to do.
+func (e *emulator) bound() {
+	most := 4 * e.rows
+	if e.lines++; e.lines < most || e.broken != nil {
+		return
+	}
+	e.lines = 0
+	lines := 0
+	for _, c := range e.undrawn[e.scrolled(e.undrawn):] {
+		if isLineFeed(c) {
+			lines++
+		}
+	}
+	if lines >= most {
+		e.draw()
+	}
+}
+
+func isLineFeed(c byte) bool { return c == '\n' || c == '\v' || c == '\f' }
 
 func (e *emulator) now(f func()) {
 	e.draw()
@@ -163,7 +195,7 @@ func (e *emulator) draw() {
 			}
 			b = b[n:]
 		}
-		e.undrawn = e.undrawn[:0]
+		e.undrawn, e.lines = e.undrawn[:0], 0
 	})
 }
 
@@ -175,18 +207,11 @@ func (e *emulator) draw() {
 // lines in each: wherever the cursor was, after the first it is at the start of
 // the last row, and after the second nothing is left of what there was before.
 func (e *emulator) skipScrolled(b []byte) []byte {
-	if !e.wholeScrolls() || bytes.Count(b, []byte("\n")) < 2*e.rows {
+	half := e.scrolled(b)
+	if half == 0 {
 		return b
 	}
-	half := len(b)
-	for range e.rows {
-		half = bytes.LastIndexByte(b[:half], '\n')
-	}
-	half = bytes.LastIndex(b[:half], []byte("\r\n")) + len("\r\n")
-	skipped := b[:max(half, 0)]
-	if half < len("\r\n") || bytes.Count(skipped, []byte("\n")) < e.rows {
-		return b
-	}
+	skipped := b[:half]
 	if reset := max(bytes.LastIndex(skipped, []byte("\x1b[m")), bytes.LastIndex(skipped, []byte("\x1b[0m"))); reset > 0 {
 		skipped = skipped[reset:]
 	}
@@ -203,6 +228,22 @@ func (e *emulator) skipScrolled(b []byte) []byte {
 	e.pendingWrap = false
 	e.last = cluster{}
 	return b[half:]
+}
+
+// scrolled returns the length of the first half, or zero when there are no two.
+func (e *emulator) scrolled(b []byte) int {
+	if !e.wholeScrolls() || bytes.Count(b, []byte("\n")) < 2*e.rows {
+		return 0
+	}
+	half := len(b)
+	for range e.rows {
+		half = bytes.LastIndexByte(b[:half], '\n')
+	}
+	half = bytes.LastIndex(b[:half], []byte("\r\n")) + len("\r\n")
+	if half < len("\r\n") || bytes.Count(b[:half], []byte("\n")) < e.rows {
+		return 0
+	}
+	return half
 }
 
 // wholeScrolls says whether all of the screen scrolls.
@@ -304,7 +345,9 @@ func (e *emulator) csi(seq []byte, last cluster) {
 		return
 	}
 	switch final {
-	case '@', 'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'I', 'L', 'M', 'P', 'S', 'T', 'X', 'Z', '`', 'a', 'd', 'e', 'f':
+	case 'L', 'M', 'S', 'T':
+		seq = limitNumbers(seq, 1, e.rows)
+	case '@', 'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'I', 'P', 'X', 'Z', '`', 'a', 'd', 'e', 'f':
 		seq = limitNumbers(seq, 1, max(e.rows, e.cols))
 	case 'b':
 		e.repeat(last, firstNumber(limitNumbers(seq, 1, e.rows*e.cols), 1))
@@ -386,13 +429,27 @@ func (e *emulator) private(seq []byte) {
 		seq = fmt.Appendf(nil, "\x1b[?1047%c", seq[len(seq)-1]) // the emulator does not know it
 	}
 	was, at := e.screen(), e.vt.CursorPosition()
-	e.write(limitNumbers(seq, 0, maxNumber))
+	e.write(limitNumbers(limitModes(seq), 0, maxNumber))
 	if e.screen() > was { // the emulator goes to its corner, a terminal stays
 		e.writef("\x1b[%d;%dH", at.Y+1, at.X+1)
 	}
 	if bytes.Contains(seq, []byte("104")) { // to the other screen, or to a saved cursor
 		e.unwrap()
 	}
+}
+
+// limitModes returns a sequence with its first modes: each may clear the screen.
+func limitModes(seq []byte) []byte {
+	const most = 16
+	for i, modes := 0, 1; i < len(seq); i++ {
+		if seq[i] != ';' {
+			continue
+		}
+		if modes++; modes > most {
+			return append(bytes.Clone(seq[:i]), seq[len(seq)-1])
+		}
+	}
+	return seq
 }
 
 // limitNumbers returns a sequence with each number in it at least the lowest and

@@ -1,11 +1,13 @@
 package expect
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -215,7 +217,23 @@ func (s *Session) writeLog(b []byte) {
 	}
 }
 
+// maxHold is how long the lock is held for what can be drawn in pieces. One
+// sequence may fill the screen, which takes some milliseconds, and one read has
+// room for thousands of them.
+const maxHold = 5 * time.Millisecond
+
+// take takes output. It lets go of the lock now and then, for whoever waits for it:
+// their contexts end meanwhile, and Close does not wait for all of it.
 func (s *Session) take(b []byte) {
+	for len(b) > 0 {
+		if b = s.takeSome(b); len(b) > 0 {
+			runtime.Gosched()
+		}
+	}
+}
+
+// takeSome returns what there is no time for, or nothing after Close.
+func (s *Session) takeSome(b []byte) (rest []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// Who waits for text has not looked at all of it, and it would be cut off. The
@@ -223,8 +241,26 @@ func (s *Session) take(b []byte) {
 	for s.matching && s.unmatched.unseen > maxUnseen && !s.closed {
 		s.seen.Wait()
 	}
-	s.decoder.decode(b, s.output)
+	for since := time.Now(); len(b) > 0 && !s.closed && time.Since(since) < maxHold; {
+		n := pieceLen(b)
+		s.decoder.decode(b[:n], s.output)
+		b = b[n:]
+	}
 	s.announce()
+	if s.closed {
+		return nil
+	}
+	return b
+}
+
+// pieceLen returns the length of a piece of output that begins one sequence at most.
+func pieceLen(b []byte) int {
+	const most = 256
+	b = b[:min(most, len(b))]
+	if n := bytes.IndexByte(b[1:], escape); n >= 0 {
+		return n + 1
+	}
+	return len(b)
 }
 
 func (s *Session) takeEnd(err error) {

@@ -20,7 +20,8 @@ alarm, or are forbidden, install it as a file when the image or the package is
 built: ` + shepherd.InstalledPath + ` is found by itself, any other
 path by the environment variable ` + shepherd.HelperVariable + `.
 
-Only the very helper of this version is accepted; see 'netrunner version'.`,
+Only the very helper of this version is accepted; see 'netrunner version'. It has to
+be a regular file that nobody but root and the user can change, in such a directory.`,
 		Args: refuseArguments,
 		RunE: showHelp,
 	}

@@ -3,14 +3,15 @@ package main
 import (
 	"cmp"
 	"io"
+	"math"
 	"os"
-	"strconv"
 	"sync"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"github.com/netrunner-go/netrunner"
 )
 
 const (
@@ -19,6 +20,9 @@ const (
 	maxLine = 64 << 10
 
 	logTime = "15:04:05.000"
+
+	// minRoom is for terminals that have no room beside the prefix.
+	minRoom = maxWidth
 )
 
 // outputLog writes a command's standard output and error with a prefix to each
@@ -37,12 +41,23 @@ func newOutputLog() *outputLog {
 	}
 	for stream, file := range map[*lineLog]*os.File{l.out: os.Stdout, l.err: os.Stderr} {
 		stream.now = time.Now
-		stream.terminal = term.IsTerminal(int(file.Fd()))
-		if !stream.terminal || !colorsWanted(os.Getenv) {
+		if term.IsTerminal(int(file.Fd())) {
+			stream.columns = func() int { return columnsOf(file) }
+		}
+		if stream.columns == nil || !colorsWanted(os.Getenv) {
 			stream.color = ""
 		}
 	}
 	return l
+}
+
+// columnsOf returns the width of a terminal, or zero when it doesn't say.
+func columnsOf(file *os.File) int {
+	size, err := netrunner.WindowSizeOf(file)
+	if err != nil {
+		return 0
+	}
+	return int(size.Cols)
 }
 
 // colorsWanted is for output to a terminal. See https://no-color.org.
@@ -68,16 +83,17 @@ const (
 // a line. It is written when its end is there, and its time is that of the
 // writing, so that times never go back. The last line gets the end that it lacks.
 //
-// Lines are the command's bytes, whatever they are. To a terminal go no control
-// characters but tabs and colors, and nothing that is not UTF-8: those are
-// written like \x1b. They could otherwise move the cursor, and forge lines.
+// Lines are the command's text, as appendShown shows it: it can neither move a
+// terminal's cursor nor hide. On a terminal no line is longer than a row of it, and
+// what follows is a piece with a prefix of its own: by a terminal's own wrapping, the
+// command could begin a row with what looks like a prefix.
 type lineLog struct {
-	to       io.Writer
-	source   string
-	color    string // of the prefix; empty for none
-	terminal bool
-	now      func() time.Time
-	writing  *sync.Mutex // held while one writes to a file that both write to
+	to      io.Writer
+	source  string
+	color   string     // of the prefix; empty for none
+	columns func() int // of the terminal that it goes to; nil without one
+	now     func() time.Time
+	writing *sync.Mutex // held while one writes to a file that both write to
 
 	line      []byte // begun, and without its end
 	continued bool   // a piece of the line was written
@@ -85,6 +101,8 @@ type lineLog struct {
 	failed    bool
 
 	prefix  []byte // with the time
+	room    int    // in columns, for the text of a row
+	shown   []byte // of a line, reused
 	pending []byte // to be written
 }
 
@@ -170,28 +188,39 @@ func (l *lineLog) piece() {
 	l.continued = true
 }
 
-// stamp makes the prefix, up to the bar.
+// stamp makes the prefix, up to the bar, and looks how much room is beside it.
 func (l *lineLog) stamp() {
 	l.prefix = l.now().AppendFormat(append(l.prefix[:0], l.color...), logTime)
 	l.prefix = append(append(append(l.prefix, ' '), l.source...), ' ')
+	l.room = math.MaxInt
+	if l.columns == nil {
+		return
+	}
+	if columns := l.columns(); columns > 0 {
+		// Not the last column, where some terminals wrap already.
+		l.room = max(columns-1-len(logTime)-len(l.source)-len("  ")-maxWidth-len(" "), minRoom)
+	}
 }
 
+// emit adds a line, in as many rows as it needs.
 func (l *lineLog) emit(text []byte) {
-	bar := "│"
-	if l.continued {
-		bar = "┆"
+	l.shown = appendShown(l.shown[:0], text)
+	for text := l.shown; ; {
+		row := rowLen(text, l.room)
+		bar := "│"
+		if l.continued {
+			bar = "┆"
+		}
+		l.pending = append(append(l.pending, l.prefix...), bar...)
+		if l.color != "" {
+			l.pending = append(l.pending, plain...)
+		}
+		l.pending = append(append(append(l.pending, ' '), text[:row]...), '\n')
+		if text = text[row:]; len(text) == 0 {
+			return
+		}
+		l.continued = true
 	}
-	l.pending = append(append(l.pending, l.prefix...), bar...)
-	if l.color != "" {
-		l.pending = append(l.pending, plain...)
-	}
-	l.pending = append(l.pending, ' ')
-	if l.terminal {
-		l.pending = appendShown(l.pending, text)
-	} else {
-		l.pending = append(l.pending, text...)
-	}
-	l.pending = append(l.pending, '\n')
 }
 
 func (l *lineLog) flush() error {
@@ -214,63 +243,4 @@ func (l *lineLog) finish() error {
 	l.emit(l.line)
 	l.line = nil
 	return l.flush()
-}
-
-// appendShown appends text as a terminal may have it. Colors end with the line.
-func appendShown(b, text []byte) []byte {
-	colored := false
-	for len(text) > 0 {
-		ascii := 0
-		for ascii < len(text) && text[ascii] >= ' ' && text[ascii] <= '~' {
-			ascii++
-		}
-		if ascii > 0 { // nearly all of nearly every text
-			b, text = append(b, text[:ascii]...), text[ascii:]
-			continue
-		}
-		r, size := utf8.DecodeRune(text)
-		if n := colorSequence(text); n > 0 {
-			size, colored = n, true
-			b = append(b, text[:size]...)
-		} else if r == utf8.RuneError && size == 1 || unicode.IsControl(r) && r != '\t' {
-			b = appendEscaped(b, text[:size])
-		} else {
-			b = append(b, text[:size]...)
-		}
-		text = text[size:]
-	}
-	if colored {
-		b = append(b, plain...)
-	}
-	return b
-}
-
-func appendEscaped(b, text []byte) []byte {
-	for _, c := range text {
-		if c < 0x10 {
-			b = append(b, `\x0`...)
-		} else {
-			b = append(b, `\x`...)
-		}
-		b = strconv.AppendUint(b, uint64(c), 16)
-	}
-	return b
-}
-
-// colorSequence returns the length of the sequence that sets colors which text
-// begins with (ECMA-48, SGR), or zero.
-func colorSequence(text []byte) int {
-	if len(text) < 3 || text[0] != 0x1b || text[1] != '[' {
-		return 0
-	}
-	for i, c := range text[2:] {
-		switch {
-		case c == 'm':
-			return i + 3
-		case c >= '0' && c <= '9', c == ';', c == ':':
-		default:
-			return 0
-		}
-	}
-	return 0
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/charmbracelet/x/ansi"
 )
 
 func newTestLog(to *bytes.Buffer) *lineLog {
@@ -15,12 +17,15 @@ func newTestLog(to *bytes.Buffer) *lineLog {
 	return &lineLog{to: to, source: "out", now: func() time.Time { return at }, writing: new(sync.Mutex)}
 }
 
-// logged returns what becomes of the chunks, with "| " or "+ " for the prefixes.
-func logged(t *testing.T, terminal bool, chunks ...string) string {
+// logged returns what becomes of the chunks, with "| " or "+ " for the prefixes, on
+// a terminal unless its width is 0.
+func logged(t *testing.T, columns int, chunks ...string) string {
 	t.Helper()
 	var to bytes.Buffer
 	l := newTestLog(&to)
-	l.terminal = terminal
+	if columns > 0 {
+		l.columns = func() int { return columns }
+	}
 	for _, chunk := range chunks {
 		if n, err := l.Write([]byte(chunk)); n != len(chunk) || err != nil {
 			t.Fatalf("Write(%q) = %d, %v", chunk, n, err)
@@ -56,37 +61,86 @@ func TestLogLines(t *testing.T) {
 		{"cut before a character", full[1:] + "äb\n", "| " + full[1:] + "\n+ äb\n"},
 		{"cut before a long one", full[3:] + "\U0001f600b\n", "| " + full[3:] + "\n+ \U0001f600b\n"},
 		{"cut after a character", full[2:] + "äb\n", "| " + full[2:] + "ä\n+ b\n"},
-		{"not UTF-8", "\xff\xc3\n\x80", "| \xff\xc3\n| \x80\n"},
-		{"escape sequences and NUL", "\x1b[2J\x00\x07\n", "| \x1b[2J\x00\x07\n"},
+		{"not UTF-8", "\xff\xc3\n\x80", `| \xff\xc3` + "\n" + `| \x80` + "\n"},
+		{"escape sequences and NUL", "\x1b[2J\x00\x07\n", `| \x1b[2J\x00\x07` + "\n"},
 	} {
-		if got := logged(t, false, test.text); got != test.want {
+		if got := logged(t, 0, test.text); got != test.want {
 			t.Errorf("%s: %.200q, want %.200q", test.name, got, test.want)
 		}
-		if got := logged(t, false, strings.Split(test.text, "")...); got != test.want {
+		if got := logged(t, 0, strings.Split(test.text, "")...); got != test.want {
 			t.Errorf("%s, in characters: %.200q, want %.200q", test.name, got, test.want)
 		}
 	}
 }
 
-func TestLogForATerminal(t *testing.T) {
+// What the command has written is text, wherever it goes.
+func TestLogShowsText(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
-		{"text", "grün\t│ 世界", "grün\t│ 世界"},
-		{"colors", "\x1b[1;31mred\x1b[0m", "\x1b[1;31mred\x1b[0m\x1b[0m"},
-		{"colors with colons, and none", "\x1b[38:2:1:2:3m\x1b[m", "\x1b[38:2:1:2:3m\x1b[m\x1b[0m"},
+		{"text", "grün\t│ 世界 \U0001f600 e\u0301 a\u00a0b", "grün\t│ 世界 \U0001f600 e\u0301 a\u00a0b"},
+		{"colors", "\x1b[1;31mred\x1b[0m", `\x1b[1;31mred\x1b[0m`},
+		{"concealed", "\x1b[8mhidden", `\x1b[8mhidden`},
+		{"as black as its ground", "\x1b[30;40mhidden", `\x1b[30;40mhidden`},
 		{"the screen cleared", "a\x1b[2Jb", `a\x1b[2Jb`},
 		{"the line before", "\x1b[1A\x1b[2K", `\x1b[1A\x1b[2K`},
 		{"a title", "\x1b]0;title\x07", `\x1b]0;title\x07`},
+		{"the clipboard", "\x1b]52;c;YQ==\x1b\\", `\x1b]52;c;YQ==\x1b\`},
 		{"a question", "\x1b[>4;2m", `\x1b[>4;2m`},
-		{"cut short", "\x1b[3", `\x1b[3`},
 		{"an escape alone", "\x1b", `\x1b`},
-		{"controls", "\x00\b\x7f", `\x00\x08\x7f`},
-		{"controls of eight bits", "\x9b2J\u009b2J", `\x9b2J\xc2\x9b2J`},
+		{"controls", "\x00\b\v\f\x7f", `\x00\x08\x0b\x0c\x7f`},
+		{"controls of eight bits", "\x9b2J\u009b2J\u0085", `\x9b2J\u009b2J\u0085`},
 		{"not UTF-8", "\xff\xe4\xb8", `\xff\xe4\xb8`},
+		{"half a surrogate pair", "\xed\xa0\x80", `\xed\xa0\x80`},
 		{"the replacement character", "\ufffd", "\ufffd"},
+		{"from right to left", "\u202eevil\u202c \u2066x\u2069 \u200f", `\u202eevil\u202c \u2066x\u2069 \u200f`},
+		{"no width", "a\u200bb\u200dc\u2060d\ufeffe\u00adf", `a\u200bb\u200dc\u2060d\ufeffe\u00adf`},
+		{"other ends of lines", "a\u2028b\u2029c", `a\u2028b\u2029c`},
+		{"blank letters", "\u3164\u115f\uffa0\u034f", `\u3164\u115f\uffa0\u034f`},
+		{"tags", "\U000e0041", `\U000e0041`},
+		{"nobody knows what", "\ue000\U0010fffd", `\ue000\U0010fffd`},
 	} {
-		if got, want := logged(t, true, test.text+"\n"), "| "+test.want+"\n"; got != want {
-			t.Errorf("%s: %q, want %q", test.name, got, want)
+		for _, columns := range []int{0, 1000} {
+			if got, want := logged(t, columns, test.text+"\n"), "| "+test.want+"\n"; got != want {
+				t.Errorf("%s, on %d columns: %q, want %q", test.name, columns, got, want)
+			}
 		}
+	}
+}
+
+// On a terminal no row begins with what the command has written. How wide text is
+// says a table that is not ours.
+func TestLogRowsAreNotWrapped(t *testing.T) {
+	const prefix = "03:04:05.006 out | " // the bars have room for two columns
+	pieces := []string{"a", "ä", "\t", "世", "\U0001f600", "e\u0301", "\xff", "\x1b[2J", "\u202e", strings.Repeat("x", 100), strings.Repeat(" ", 61)}
+	const seed = 11
+	random := rand.New(rand.NewPCG(seed, seed))
+	for range 2000 {
+		var text strings.Builder
+		for range random.IntN(30) {
+			text.WriteString(pieces[random.IntN(len(pieces))])
+		}
+		columns := len(prefix) + 4 + random.IntN(100)
+		got := logged(t, columns, text.String()+"\n")
+		for i, row := range strings.Split(strings.TrimSuffix(got, "\n"), "\n") {
+			begin := "+ "
+			if i == 0 {
+				begin = "| "
+			}
+			if !strings.HasPrefix(row, begin) {
+				t.Fatalf("row %d is %q, of %q", i, row, got)
+			}
+			width := len(prefix) + ansi.StringWidth(strings.ReplaceAll(row[len(begin):], "\t", strings.Repeat(" ", tabWidth)))
+			if width >= columns && row[len(begin):] != "\t" { // a tab stays in its row
+				t.Fatalf("row %d has %d columns of %d: %q", i, width, columns, row)
+			}
+		}
+		// All of it is there.
+		if got, want := strings.NewReplacer("| ", "", "+ ", "", "\n", "").Replace(got), shown(text.String()); got != want {
+			t.Fatalf("%q, want %q", got, want)
+		}
+	}
+	// One that is too narrow for anything gets all of it too, and an end.
+	if got := logged(t, 3, "世\tb\n"); got != "| 世\n+ \t\n+ b\n" {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -106,13 +160,13 @@ func TestLogInParts(t *testing.T) {
 			n := 1 + random.IntN(len(rest))
 			parts, rest = append(parts, rest[:n]), rest[n:]
 		}
-		whole := logged(t, false, text.String())
-		if got := logged(t, false, parts...); got != whole {
+		whole := logged(t, 0, text.String())
+		if got := logged(t, 0, parts...); got != whole {
 			t.Fatalf("in parts %.300q: %.300q, whole: %.300q", parts, got, whole)
 		}
 		var back strings.Builder
 		for line := range strings.Lines(whole) {
-			if len(line) > len("| \n")+maxLine {
+			if len(line) > len("| \n")+maxLine*len(`\xff`) {
 				t.Fatalf("a line of %d bytes", len(line))
 			}
 			if strings.HasPrefix(line, "| ") {
@@ -121,7 +175,7 @@ func TestLogInParts(t *testing.T) {
 			back.WriteString(strings.TrimSuffix(line[2:], "\n"))
 		}
 		drop := strings.NewReplacer("\r", "", "\n", "")
-		if got, want := drop.Replace(back.String()), drop.Replace(text.String()); got != want {
+		if got, want := drop.Replace(back.String()), shown(drop.Replace(text.String())); got != want {
 			t.Fatalf("%.300q became %.300q", want, got)
 		}
 	}
@@ -209,7 +263,9 @@ func BenchmarkLog(b *testing.B) {
 		b.Run(test.name, func(b *testing.B) {
 			var to bytes.Buffer
 			l := newTestLog(&to)
-			l.terminal = test.terminal
+			if test.terminal {
+				l.columns = func() int { return 80 }
+			}
 			chunk := bytes.Repeat([]byte("compiling a file of forty characters ok\n"), 800)
 			b.SetBytes(int64(len(chunk)))
 			b.ReportAllocs()

@@ -43,7 +43,7 @@ func openWindow(record string) (*window, error) {
 		}
 	}
 	if record != "" {
-		file, err := os.Create(record)
+		file, err := createPrivate(record)
 		if err != nil {
 			return nil, fmt.Errorf("record: %w", err)
 		}

@@ -111,8 +111,8 @@ func (o *runOptions) flags() []flagGroup {
 
 	report := group("What you get")
 	report.flags.BoolVar(&o.log, "log", false, "put time and source before each line of its output, in\ncolor on a terminal unless NO_COLOR is set:\n15:04:05.000 out │ text")
-	report.flags.StringVar(&o.stats, "stats", "", "write figures as JSON to `FILE` at the end, '-' for standard\nerror; bytes of output are among them with --log or --max-output")
-	report.flags.StringVar(&o.record, "record", "", "record its terminal to `FILE`, for 'asciinema play'; implies\n--pty")
+	report.flags.StringVar(&o.stats, "stats", "", "write figures as JSON to `FILE` at the end, '-' for standard\nerror; bytes of output are among them with --log or --max-output;\nno link is followed, and the file is for you alone")
+	report.flags.StringVar(&o.record, "record", "", "record its terminal to `FILE`, for 'asciinema play'; implies\n--pty; the file is made as with --stats")
 	report.flags.BoolVar(&o.recordIn, "record-input", false, "record what is typed too, passwords included")
 	report.flags.BoolP("help", "h", false, "show this help")
 	return []flagGroup{ending, how, surroundings, report}

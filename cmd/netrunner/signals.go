@@ -20,23 +20,33 @@ type signals struct {
 //
 // A command in the foreground is in netrunner's own process group, and gets
 // Ctrl-C and Ctrl-\ from the terminal. It decides what they mean, so netrunner
-// ignores them. Ctrl-Z stops both, since nothing is said of it here.
+// disregards them. Ctrl-Z stops both, since nothing is said of it here.
 func catchSignals(foreground bool) *signals {
 	stopping := []os.Signal{syscall.SIGTERM, syscall.SIGHUP}
 	if foreground {
-		signal.Ignore(syscall.SIGINT, syscall.SIGQUIT)
+		disregard(syscall.SIGINT, syscall.SIGQUIT)
 	} else {
 		stopping = append(stopping, syscall.SIGINT, syscall.SIGQUIT)
 	}
 	s := &signals{caught: make(chan os.Signal, len(stopping))}
-	for _, number := range stopping {
-		// nohup(1), and the shell for its background jobs, have them ignored for a reason.
-		if !signal.Ignored(number) {
-			signal.Notify(s.caught, number)
-		}
-	}
+	catch(s.caught, stopping...)
 	return s
 }
+
+// catch begins to catch signals, but for those that are ignored: nohup(1), and the
+// shell for its background jobs, have them so for a reason. Go's runtime leaves only
+// SIGHUP and SIGINT as they were (os/signal, "Default behavior of signals").
+func catch(caught chan<- os.Signal, numbers ...os.Signal) {
+	for _, number := range numbers {
+		if !signal.Ignored(number) {
+			signal.Notify(caught, number)
+		}
+	}
+}
+
+// disregard makes signals do nothing. They are caught, and not ignored: what is
+// ignored a child inherits (man 7 signal), and the command is to have its own.
+func disregard(numbers ...os.Signal) { catch(make(chan os.Signal), numbers...) }
 
 // relay stops the process at the first signal, and kills it at the second. What
 // came before the process was there has waited.
@@ -59,5 +69,5 @@ func (s *signals) reason() string {
 }
 
 // ignoreBrokenPipe keeps netrunner alive, to wait for its command, when nobody
-// reads its output any more. The command has the signal's default all the same.
-func ignoreBrokenPipe() { signal.Ignore(syscall.SIGPIPE) }
+// reads its output any more.
+func ignoreBrokenPipe() { disregard(syscall.SIGPIPE) }

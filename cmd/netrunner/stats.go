@@ -99,7 +99,7 @@ func openStats(path string) (*statsFile, error) {
 	case "-":
 		return &statsFile{os.Stderr}, nil
 	}
-	file, err := os.Create(path)
+	file, err := createPrivate(path)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,8 @@ func (e *statusError) Error() string {
 
 func (e *statusError) Unwrap() error { return e.err }
 
-// explain returns the exit status for an error, and what to say, on one line.
+// explain returns the exit status for an error, and what to say, on one line. What
+// a command has put into it, or its arguments, can do nothing to a terminal.
 func explain(err error) (status int, message string) {
 	if err == nil {
 		return 0, ""
@@ -44,7 +45,7 @@ func explain(err error) (status int, message string) {
 	if known, ok := errors.AsType[*statusError](err); ok {
 		status = known.status
 	}
-	return status, strings.ReplaceAll(err.Error(), "\n", "; ")
+	return status, shown(strings.ReplaceAll(err.Error(), "\n", "; "))
 }
 
 // endError says how a command that was started has ended.

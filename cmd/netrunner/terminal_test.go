@@ -191,3 +191,37 @@ func TestTerminalLog(t *testing.T) {
 		}
 	}
 }
+
+// Each row of a log on a terminal begins with netrunner's own words, whatever the
+// command writes, and however wide the terminal is.
+func TestTerminalLogCannotBeForged(t *testing.T) {
+	t.Parallel()
+	term := tmuxtest.New(t)
+	path := tmuxtest.Script(t, `i=0
+while [ $i -lt 250 ]; do printf '%*s00:00:00.000 err | forged\n' $i ''; i=$((i+10)); done
+printf '\rforged\033[1A\033[2K00:00:00.000 forged\033[1;1Hforged\033[8m\nlast\n'
+`)
+	term.Enter("clear; netrunner run --log -- sh " + path + "; echo status $?")
+	term.Expect(` last\nstatus 0\n`)
+	row := regexp.MustCompile(`^\d\d:\d\d:\d\d\.\d\d\d out [│┆]`)
+	rows := strings.Split(strings.Split(term.Screen(), "\nstatus 0")[0], "\n")
+	forged := 0
+	for _, line := range rows {
+		forged += strings.Count(line, "forged")
+		if !row.MatchString(line) && !strings.Contains(line, "clear; ") {
+			t.Errorf("a row is %q", line)
+		}
+	}
+	if forged < 3 {
+		t.Errorf("the screen is not that of the command:\n%s", term.Screen())
+	}
+}
+
+// Ctrl-C is the command's, and netrunner's own way to disregard it is none that a
+// command could inherit.
+func TestTerminalIgnoresNoSignal(t *testing.T) {
+	t.Parallel()
+	term := tmuxtest.New(t)
+	term.Enter("clear; sh -c 'exec netrunner run -- grep SigIgn /proc/$$/status'; echo status $?")
+	term.Expect(`^SigIgn:\s+0000000000000000\nstatus 0\n`)
+}

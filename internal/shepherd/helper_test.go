@@ -37,6 +37,20 @@ func refuse(places ...string) (exec func(string) error, tried *[]string) {
 	}, tried
 }
 
+// refuseMemory is a system that runs no program from memory.
+func refuseMemory(t *testing.T) (exec func(string) error, tried *[]string) {
+	tried = new([]string)
+	return func(path string) error {
+		file, err := os.Readlink(path)
+		must(t, err)
+		*tried = append(*tried, file)
+		if strings.HasPrefix(file, "/memfd:") {
+			return fmt.Errorf("exec %s: %w", path, syscall.EACCES)
+		}
+		return nil
+	}, tried
+}
+
 func withoutInstalledHelper(t *testing.T) {
 	t.Helper()
 	if _, err := os.Stat(InstalledPath); err == nil {
@@ -96,7 +110,7 @@ func TestHelperIsStartedFromTheCacheWhereMemoryIsNot(t *testing.T) {
 			case "shortened":
 				must(t, os.Truncate(want, 100))
 			}
-			exec, tried := refuse("/proc/")
+			exec, tried := refuseMemory(t)
 			way, err := startHelper("", exec)
 			if err != nil || way != want {
 				t.Errorf("it is started from %q, %v", way, err)
@@ -170,7 +184,11 @@ func TestNamedHelperIsTheOnlyOne(t *testing.T) {
 	right := filepath.Join(dir, "right")
 	must(t, Install(right))
 	wrong := filepath.Join(dir, "wrong")
-	must(t, os.WriteFile(wrong, append(slices.Clone(helper), 0), 0o755))
+	content := slices.Clone(helper)
+	content[0] ^= 1
+	must(t, os.WriteFile(wrong, content, 0o755))
+	long := filepath.Join(dir, "long")
+	must(t, os.WriteFile(long, append(slices.Clone(helper), 0), 0o755))
 	missing := filepath.Join(dir, "missing")
 	tests := []struct {
 		name            string
@@ -184,7 +202,8 @@ func TestNamedHelperIsTheOnlyOne(t *testing.T) {
 		{"missing", missing, right, "", os.ErrNotExist},
 		{"missing, by the environment", "", missing, "", os.ErrNotExist},
 		{"not ours", wrong, "", "", errNotOurs},
-		{"a directory", dir, "", "", syscall.EISDIR},
+		{"too long", long, "", "", errNotOurs},
+		{"a directory", dir, "", "", errNotOurs},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -202,7 +221,7 @@ func TestNamedHelperIsTheOnlyOne(t *testing.T) {
 	}
 	t.Run("its hash is named", func(t *testing.T) {
 		_, err := startHelper(wrong, func(string) error { return nil })
-		for _, sum := range []string{Sum(), fmt.Sprintf("%x", sha256.Sum256(append(slices.Clone(helper), 0)))} {
+		for _, sum := range []string{Sum(), fmt.Sprintf("%x", sha256.Sum256(content))} {
 			if !strings.Contains(err.Error(), sum) {
 				t.Errorf("%s is not in %v", sum, err)
 			}

@@ -23,6 +23,7 @@ var programs = map[string]func(){
 	"owner":               ownUntilKilled,
 	"without-calls":       execWithoutCalls,
 	"descriptors-in-air":  holdDescriptorsInTheAir,
+	"helper-ways":         printHelperWays,
 }
 
 // What prctl answers is about the thread that asks, so this one has to be the first.
