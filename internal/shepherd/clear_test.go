@@ -2,6 +2,7 @@ package shepherd
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -218,4 +219,126 @@ func letGo(t *testing.T, pid int) {
 		must(t, err)
 		return
 	}
+}
+
+// sixtyChains is a program that makes sixty chains of processes, each of which lives only until it
+// has forked the next, in a group whose leader is gone. They end by themselves, after a minute.
+const sixtyChains = `
+import os, time
+end = time.time() + 60
+for i in range(60):
+    if os.fork() == 0:
+        if i == 59:
+            os.write(1, b"running\n")
+        while time.time() < end:
+            if os.fork() != 0:
+                os._exit(0)
+        os._exit(0)
+`
+
+// A group goes in one step, which no fork escapes; also when the process that made it is dead.
+func TestChainsInAGroupWithoutItsLeader(t *testing.T) {
+	python := needProgram(t, "python3")
+	conform(t, func(t *testing.T, o *owner) {
+		needOrphans(t, o.build)
+		for _, killed := range []string{"command", "shepherd"} {
+			t.Run(killed+" killed", func(t *testing.T) {
+				o.in(t)
+				s := o.shepherd()
+				spec := s.shell("setsid " + python + " -c \"$CHAINS\" $M; exec sleep $M")
+				spec.Env = append(spec.Env, "CHAINS="+sixtyChains)
+				s.start(spec)
+				s.says("running")
+				o.awaitSleepers(1)
+				began := time.Now()
+				if killed == "command" {
+					s.send(killRequest{}.append(nil))
+					if ended := s.endsWith("SIGKILL"); ended.Left != 0 {
+						t.Errorf("%+v", ended)
+					}
+				} else {
+					must(t, syscall.Kill(s.pid, syscall.SIGKILL))
+					s.hangsUp()
+					eventually(t, "nothing but the watcher is left", func() (string, bool) {
+						now := o.processes()
+						return fmt.Sprint(now), len(now) == 1
+					})
+				}
+				// A second is what is promised; on a loaded machine it is more.
+				if took := time.Since(began); took > 10*time.Second {
+					t.Errorf("it took %v", took)
+				}
+			})
+		}
+		o.in(t)
+		o.shepherd().goesOn()
+	})
+}
+
+// What is dead is not left, however much of it there is to reap.
+func TestTheDeadAreNotLeft(t *testing.T) {
+	conform(t, func(t *testing.T, o *owner) {
+		needOrphans(t, o.build)
+		s := o.shepherd()
+		spec := s.shell("echo running; read word; i=0; while [ $i -lt 300 ]; do (setsid true &); i=$((i+1)); done; setsid sleep $M & exit 0")
+		r, w, err := os.Pipe()
+		must(t, err)
+		spec.Descriptors[0] = int(r.Fd())
+		spec.Leave = true
+		command := s.start(spec)
+		must(t, r.Close())
+		s.says("running")
+		must(t, syscall.Kill(s.pid, syscall.SIGSTOP))
+		awaitState(t, s.pid, 'T')
+		must(t, w.Close())
+		awaitState(t, command, 'Z')
+		eventually(t, "300 dead children, and one that lives", func() (string, bool) {
+			dead, alive := 0, 0
+			for _, child := range proctest.Children(s.pid) {
+				if child.Dead() {
+					dead++
+				} else {
+					alive++
+				}
+			}
+			return fmt.Sprint(dead, alive), dead == 301 && alive == 1
+		})
+		left := o.awaitSleepers(1)
+		must(t, syscall.Kill(s.pid, syscall.SIGCONT))
+		if ended := s.endsWith("0"); ended.Left != 1 || ended.LeftPids[0] != uint32(left[0]) {
+			t.Errorf("%v is left: %+v", left, ended)
+		}
+		must(t, syscall.Kill(left[0], syscall.SIGKILL))
+		s.exits()
+	})
+}
+
+// A death is seen in its turn, however much the owner has to say: what it says
+// later does not come before it.
+func TestADeathAmongRequests(t *testing.T) {
+	conform(t, func(t *testing.T, o *owner) {
+		needOrphans(t, o.build)
+		s := o.shepherd()
+		spec := s.shell("setsid sleep $M & echo running; read word")
+		r, w, err := os.Pipe()
+		must(t, err)
+		spec.Descriptors[0] = int(r.Fd())
+		spec.Leave = true
+		command := s.start(spec)
+		must(t, r.Close())
+		s.says("running")
+		left := o.awaitSleepers(1)
+		must(t, syscall.Kill(s.pid, syscall.SIGSTOP))
+		awaitState(t, s.pid, 'T')
+		must(t, w.Close())
+		awaitState(t, command, 'Z')
+		s.send(signalRequest{Signal: uint32(syscall.SIGWINCH)}.append(nil))
+		s.send(killRequest{}.append(nil))
+		must(t, syscall.Kill(s.pid, syscall.SIGCONT))
+		if ended := s.ended(); ended.Left != 1 || ended.Killed != 0 {
+			t.Errorf("%v is left: %+v", left, ended)
+		}
+		must(t, syscall.Kill(left[0], syscall.SIGKILL))
+		s.exits()
+	})
 }
