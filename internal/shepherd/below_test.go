@@ -49,8 +49,6 @@ func TestBelowWhatDoesNotGo(t *testing.T) {
 		if o.build.sanitized && testing.Short() {
 			t.Skip("some seconds with the embedded helper are enough")
 		}
-		runtime.LockOSThread() // a debugger is a thread
-		defer runtime.UnlockOSThread()
 		for _, killed := range []string{"command", "shepherd"} {
 			for _, test := range []struct {
 				name, script string
@@ -67,6 +65,8 @@ func TestBelowWhatDoesNotGo(t *testing.T) {
 				}},
 			} {
 				t.Run(test.name+" of it, "+killed+" killed", func(t *testing.T) {
+					runtime.LockOSThread() // a debugger is a thread
+					defer runtime.UnlockOSThread()
 					o.in(t)
 					s := o.shepherd()
 					command := s.start(s.shell(test.script))
@@ -119,7 +119,9 @@ func TestTheWatcherNeedNotStayForAGuard(t *testing.T) {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		s := o.shepherd()
-		command := s.start(s.shell("echo running; exec sleep $M"))
+		spec := s.shell("echo running; exec sleep $M")
+		spec.Grace = 0
+		command := s.start(spec)
 		s.says("running")
 		hold(t, command)
 		s.close()

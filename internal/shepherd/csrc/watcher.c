@@ -82,8 +82,9 @@ static bool reap(void)
 		/* A shepherd that exits by itself has cleared its tree. */
 		if (shepherd && status != 0)
 			tree_clear_begin();
-		if (!self.orphans && (!shepherd || status != 0)) {
+		if (shepherd ? status != 0 : !self.orphans) {
 			self.orphans = true;
+			self.stuck = false;
 			self.deadline = now();
 		}
 		if (shepherd)
