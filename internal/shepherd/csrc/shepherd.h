@@ -33,7 +33,7 @@
 #define PID_LIMIT 4194304               /* PID_MAX_LIMIT of a 64-bit kernel (man 5 proc) */
 #define SWEEP_TIME (10 * MILLISECOND)   /* between looks through a tree that is being cleared */
 #define GUARD_TIME (1000 * MILLISECOND) /* between looks at what has not gone */
-#define TURN_TIME (5 * MILLISECOND)     /* of reaping, until all else has its turn: a tree can die faster than it is reaped */
+#define TURN_TIME (1 * MILLISECOND)     /* of reaping, until all else has its turn: a tree can die faster than it is reaped */
 
 /* main.c */
 
