@@ -9,12 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Denial is a system call that fails, unless its first argument is another than
+// Denial is a system call that fails, unless one of its arguments is another than
 // it says.
 type Denial struct {
-	Call    uintptr
-	Errno   syscall.Errno
-	Is, Has uint32 // the argument's value, or one of the bits that it has; zero is any
+	Call     uintptr
+	Errno    syscall.Errno
+	Argument uint32 // which one, counted from zero
+	Is, Has  uint32 // the argument's value, or one of the bits that it has; zero is any
 }
 
 // ExecWithout replaces this process by a program for which these system calls
@@ -23,7 +24,7 @@ type Denial struct {
 // the numbers of this architecture alone.
 func ExecWithout(denials []Denial, argv []string) error {
 	// See struct seccomp_data: the call's number, and the lower half of its first argument.
-	const number, argument = 0, 16
+	const number, first = 0, 16
 	load := func(offset uint32) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
 	}
@@ -42,7 +43,7 @@ func ExecWithout(denials []Denial, argv []string) error {
 		filter = append(filter,
 			load(number),
 			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(d.Call), Jf: 3},
-			load(argument),
+			load(first+8*d.Argument),
 			test,
 			answer(unix.SECCOMP_RET_ERRNO|uint32(d.Errno)))
 	}

@@ -153,10 +153,11 @@ func answers(argv []string) bool {
 	}
 	_ = control.Close()
 	_, _ = unix.Write(pair[0], settleRequest{Shepherd: 1}.append(nil)) // it may have gone
-	n, _ := unix.Read(pair[0], make([]byte, largestEvent))
+	var first [largestEvent]byte
+	n, _ := unix.Read(pair[0], first[:])
 	_ = unix.Shutdown(pair[0], unix.SHUT_RDWR)
 	_ = cmd.Wait()
-	return n > 0
+	return n >= headSize && order.Uint32(first[4:]) == eventHello
 }
 
 // conform runs a test with every helper, each with a watcher of its own. The test

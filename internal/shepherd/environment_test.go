@@ -95,29 +95,6 @@ func TestDescriptorBeyondTheLimit(t *testing.T) {
 	})
 }
 
-// Where it can't keep its promise, the watcher does nothing at all.
-func TestNoPromiseWithoutItsMeans(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		denial proctest.Denial
-		status int
-	}{
-		{"no subreaper", proctest.Denial{Call: unix.SYS_PRCTL, Is: unix.PR_SET_CHILD_SUBREAPER, Errno: unix.EINVAL}, 0},
-		{"no root directory", proctest.Denial{Call: unix.SYS_CHDIR, Errno: unix.EACCES}, 125},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			eachBuild(t, func(t *testing.T, b build) {
-				how := lacking(t, b, test.denial)
-				how.mute = true
-				o := startOwner(t, b, how)
-				o.status = test.status
-				o.control.hangsUp()
-				o.watcherExits()
-			})
-		})
-	}
-}
-
 // A /proc that knows other numbers than ours, or none, must not make the helper
 // kill a stranger, nor miss what it has to kill.
 func TestPIDNamespace(t *testing.T) {

@@ -185,6 +185,13 @@ const (
 	StepUid         Step = 14
 	StepPath        Step = 15
 	StepSignals     Step = 16
+	StepPipe        Step = 17
+	StepDeathSignal Step = 18
+	StepSubreaper   Step = 19
+	StepWait        Step = 20
+	StepPoll        Step = 21
+	StepReceive     Step = 22
+	StepKill        Step = 23
 )
 
 var stepNames = map[Step]string{
@@ -204,4 +211,11 @@ var stepNames = map[Step]string{
 	StepUid:         "set user id",
 	StepPath:        "chdir",
 	StepSignals:     "set signals",
+	StepPipe:        "open a pipe (pipe2)",
+	StepDeathSignal: "set the parent-death signal (prctl)",
+	StepSubreaper:   "become a subreaper (prctl)",
+	StepWait:        "wait for children (waitid, wait4)",
+	StepPoll:        "wait for events (ppoll)",
+	StepReceive:     "receive requests (recvmsg)",
+	StepKill:        "send signals (kill)",
 }

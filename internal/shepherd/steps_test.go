@@ -119,7 +119,7 @@ func TestStepsThatEndTheShepherd(t *testing.T) {
 			step:   StepStrings, errno: syscall.EPROTO,
 		},
 		{name: "no descriptor free for what comes", before: limit(unix.RLIMIT_NOFILE, 6), step: StepDescriptors, errno: syscall.EMFILE},
-		{name: "no descriptor free for a pipe", before: limit(unix.RLIMIT_NOFILE, 10), step: StepFork, errno: syscall.EMFILE},
+		{name: "no descriptor free for a pipe", before: limit(unix.RLIMIT_NOFILE, 10), step: StepPipe, errno: syscall.EMFILE},
 		{name: "no process free", start: start{user: stranger, before: []string{"prlimit", "--nproc=2:2"}}, step: StepFork, errno: syscall.EAGAIN},
 		{
 			name: "no memory for the strings", before: limit(unix.RLIMIT_AS, 1<<20), step: StepFork, errno: syscall.ENOMEM,

@@ -18,7 +18,7 @@ done
 
 echo cppcheck
 # shellcheck disable=SC2086
-cppcheck --quiet --std=c99 -D_GNU_SOURCE --enable=warning,performance,portability --inline-suppr \
+cppcheck --quiet --std=c99 -D_GNU_SOURCE -D__x86_64__ --enable=warning,performance,portability --inline-suppr \
 	--error-exitcode=1 $sources
 
 echo clang-tidy

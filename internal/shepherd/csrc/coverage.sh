@@ -13,7 +13,12 @@ sources='main.c watcher.c shepherd.c command.c tree.c channel.c'
 # The counts are written when a process ends as a C program does. The helper's
 # processes don't: they call _exit or execve, and the child of a shepherd shares
 # its memory and has a small stack.
+cat >"$work/coverage.h" <<'C'
+void coverage_exit(int status) __attribute__((noreturn));
+long coverage_execve(const char *path, char *const arguments[], char *const environment[]);
+C
 cat >"$work/coverage.c" <<'C'
+#include <errno.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,7 +28,7 @@ cat >"$work/coverage.c" <<'C'
 void __gcov_dump(void);
 void __gcov_reset(void);
 void coverage_exit(int status) __attribute__((noreturn));
-int coverage_execve(const char *path, char *const arguments[], char *const environment[]);
+long coverage_execve(const char *path, char *const arguments[], char *const environment[]);
 int coverage_clone(int (*function)(void *), void *stack, int flags, void *argument, ...);
 
 static void dump(void)
@@ -48,7 +53,7 @@ void coverage_exit(int status)
 	_exit(status);
 }
 
-int coverage_execve(const char *path, char *const arguments[], char *const environment[])
+long coverage_execve(const char *path, char *const arguments[], char *const environment[])
 {
 	struct rlimit limits[2];
 	(void)getrlimit(RLIMIT_NOFILE, &limits[0]);
@@ -56,7 +61,8 @@ int coverage_execve(const char *path, char *const arguments[], char *const envir
 	dump();
 	(void)setrlimit(RLIMIT_NOFILE, &limits[0]);
 	(void)setrlimit(RLIMIT_AS, &limits[1]);
-	return execve(path, arguments, environment);
+	(void)execve(path, arguments, environment);
+	return -errno;
 }
 
 int coverage_clone(int (*function)(void *), void *stack, int flags, void *argument, ...)
@@ -73,7 +79,8 @@ C
 gcc -std=c99 -D_GNU_SOURCE -c -o "$work/coverage.o" "$work/coverage.c"
 for source in $sources; do
 	gcc -std=c99 -D_GNU_SOURCE -O0 -g --coverage -fprofile-abs-path \
-		-D_exit=coverage_exit -Dexecve=coverage_execve -Dclone=coverage_clone \
+		-D_exit=coverage_exit -Draw_exit=coverage_exit -Draw_execve=coverage_execve -Dclone=coverage_clone \
+		-include "$work/coverage.h" \
 		-c -o "$work/${source%.c}.o" "$source"
 done
 gcc --coverage -o "$work/shepherd" "$work"/*.o

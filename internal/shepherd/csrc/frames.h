@@ -198,6 +198,13 @@ enum step {
 	STEP_UID = 14, /* set user id */
 	STEP_PATH = 15, /* chdir */
 	STEP_SIGNALS = 16, /* set signals */
+	STEP_PIPE = 17, /* open a pipe (pipe2) */
+	STEP_DEATH_SIGNAL = 18, /* set the parent-death signal (prctl) */
+	STEP_SUBREAPER = 19, /* become a subreaper (prctl) */
+	STEP_WAIT = 20, /* wait for children (waitid, wait4) */
+	STEP_POLL = 21, /* wait for events (ppoll) */
+	STEP_RECEIVE = 22, /* receive requests (recvmsg) */
+	STEP_KILL = 23, /* send signals (kill) */
 };
 
 /* The system call that a step is, where the owner may list it. */

@@ -46,7 +46,7 @@ static bool take_signals(void)
 		syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all) == 0;
 }
 
-bool wait_for(struct pollfd *descriptors, nfds_t count, uint64_t deadline)
+void wait_for(struct pollfd *descriptors, nfds_t count, uint64_t deadline)
 {
 	struct timespec left = {0, 0};
 	if (deadline != 0) {
@@ -57,11 +57,10 @@ bool wait_for(struct pollfd *descriptors, nfds_t count, uint64_t deadline)
 	/* SIGCHLD gets through here and nowhere else, so that no death is missed between a look and the wait. */
 	const signal_mask mask = ~((signal_mask)1 << (SIGCHLD - 1));
 	const long ready = syscall(SYS_ppoll, descriptors, count, deadline != 0 ? &left : NULL, &mask, sizeof mask);
-	/* More descriptors than somebody's prlimit leaves us: who cannot wait cannot guard, and ends as if the owner had gone. */
-	const bool refused = ready < 0 && errno == EINVAL;
+	/* Above all, more descriptors than somebody's prlimit leaves us: who cannot wait cannot guard, and ends as if the owner had gone. */
+	const bool refused = ready < 0 && errno != EINTR;
 	for (nfds_t i = 0; ready <= 0 && i < count; i++)
 		descriptors[i].revents = refused ? POLLHUP : 0;
-	return ready < 0;
 }
 
 int main(int argc, char **argv)
@@ -70,7 +69,9 @@ int main(int argc, char **argv)
 		"Programs that use netrunner start it; it does nothing by itself.\n";
 	struct stat control;
 	const bool attached = argc == 2 && strcmp(argv[1], ATTACHED) == 0;
-	if ((argc != 1 && !attached) || fstat(CONTROL_SOCKET, &control) != 0 || !S_ISSOCK(control.st_mode)) {
+	/* Where a sandbox refuses to say what it is, it is what it should be. */
+	const bool given = fstat(CONTROL_SOCKET, &control) == 0 ? S_ISSOCK(control.st_mode) : errno != EBADF;
+	if ((argc != 1 && !attached) || !given) {
 		(void)!write(STDERR_FILENO, usage, sizeof usage - 1);
 		return 125;
 	}
@@ -78,7 +79,9 @@ int main(int argc, char **argv)
 	name_size = strlen(argv[0]);
 	if (attached)
 		memset(argv[1], 0, strlen(argv[1])); /* ps shows what is behind a name */
-	if (!take_signals() || chdir("/") != 0)
-		return 125;
+	if (!take_signals())
+		return watcher_refuse(CONTROL_SOCKET, STEP_SIGNALS);
+	if (chdir("/") != 0)
+		return watcher_refuse(CONTROL_SOCKET, STEP_PATH);
 	return watcher_main(CONTROL_SOCKET, attached);
 }

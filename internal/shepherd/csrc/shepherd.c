@@ -6,13 +6,11 @@
 #include "shepherd.h"
 
 #define IDLE_TIME (60000 * MILLISECOND) /* a shepherd that nobody needs for so long exits */
-#define SWEEP_TIME (10 * MILLISECOND)   /* between looks through a tree that is being cleared */
 #define LATE_WORD (30 * MILLISECOND)    /* until it is said that a command runs, when nobody waits for the word */
 #define STATUS_RUNS 0xffff              /* the wait status of what has neither exited nor been killed */
-#define REAP_BATCH 64                   /* deaths between looks at all else, beside those of the last sweep: a tree can die faster than it is reaped */
-#define STUCK_SWEEPS 200                /* looks without a death between them, then what is left is reported */
+#define STUCK_TIME (2000 * MILLISECOND) /* without a death, then what is left is reported */
 
-enum state { IDLE, STARTING, RUNNING, STOPPING, CLEARING, LEAVING, STATES, GONE };
+enum state { IDLE, STARTING, RUNNING, STOPPING, CLEARING, LEAVING, GUARDING, STATES, GONE };
 
 enum event {
 	START, SIGNAL, STOP, KILL, /* the requests, in the protocol's order */
@@ -31,14 +29,13 @@ static struct {
 	int owner;             /* pidfd of the owner, or -1 */
 	int status_pipe;       /* of a command before its exec, or -1 */
 	pid_t command;         /* 0 once it has been reaped */
+	pid_t group;           /* that it led, or 0 */
 	int pidfd;             /* of a command before its exec, or -1 */
 	struct start_request start;
 	struct failed_event failure; /* that the child named, or zero */
 	struct ended_event ended;
 	uint64_t deadline;     /* of the DEADLINE event, 0 for none */
-	struct sweep sweep;
-	uint32_t awaited;      /* deaths to see before the next sweep */
-	uint32_t idle_sweeps;  /* sweeps since the last death */
+	pid_t watcher;
 } self;
 
 /* ---- what the cells of the table do; each returns the next state ---- */
@@ -76,11 +73,12 @@ static enum state report_failure(uint32_t step, int error, bool reusable)
 
 static enum state report_end(void)
 {
+	const bool clear = self.ended.left == 0;
 	if (self.failure.step != 0) /* after its strings the child has left nothing in the socket */
-		return report_failure(self.failure.step, (int)self.failure.error, self.failure.step > STEP_STRINGS);
-	self.ended.reusable = self.ended.left == 0;
+		return report_failure(self.failure.step, (int)self.failure.error, clear && self.failure.step > STEP_STRINGS);
+	self.ended.reusable = clear;
 	const bool told = channel_send(&self.channel, &self.ended, sizeof self.ended, EVENT_ENDED, -1);
-	return told && self.ended.left == 0 ? IDLE : quit();
+	return told && clear ? IDLE : quit();
 }
 
 static enum state start(void)
@@ -92,8 +90,10 @@ static enum state start(void)
 	self.deadline = (self.start.flags & START_UNAWAITED) != 0 ? now() + LATE_WORD : 0;
 	if (self.channel.truncated)
 		return report_failure(STEP_DESCRIPTORS, EMFILE, false);
-	self.command = command_fork(&self.channel, &self.status_pipe, &self.pidfd);
-	return self.command > 0 ? STARTING : report_failure(STEP_FORK, errno, false);
+	enum step failed = STEP_FORK;
+	self.command = command_fork(&self.channel, &self.status_pipe, &self.pidfd, &failed);
+	self.group = (self.start.flags & START_ALONE) != 0 ? 0 : self.command;
+	return self.command > 0 ? STARTING : report_failure(failed, errno, false);
 }
 
 static enum state relay(void)
@@ -109,8 +109,7 @@ static enum state relay(void)
  */
 static enum state kill_all(void)
 {
-	memset(&self.sweep, 0, sizeof self.sweep);
-	self.idle_sweeps = 0;
+	tree_clear_begin();
 	signal_command(SIGKILL);
 	self.deadline = now();
 	return CLEARING;
@@ -151,7 +150,8 @@ static enum state executed(void)
 /* The child is about to exit; the end of its tree is then reported as the failure that it named. */
 static enum state refused(void)
 {
-	self.deadline = 0;
+	tree_clear_begin();
+	self.deadline = now() + SWEEP_TIME;
 	return CLEARING;
 }
 
@@ -161,6 +161,9 @@ static void reap_one(pid_t child)
 	struct ended_event *ended = &self.ended;
 	struct rusage usage;
 	int status = 0;
+	const bool clearing = self.state == CLEARING || (self.state == GUARDING && self.deadline != 0);
+	if (clearing && tree_died(child, self.group)) /* all that were seen are dead: look at once for the orphans that they left */
+		self.deadline = now();
 	memset(&usage, 0, sizeof usage);
 	(void)wait4(child, &status, __WALL, &usage); /* it is known to be dead */
 	ended->user_time += (uint64_t)usage.ru_utime.tv_sec * 1000000u + (uint64_t)usage.ru_utime.tv_usec;
@@ -177,41 +180,45 @@ static void reap_one(pid_t child)
 	} else if (self.state == CLEARING && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) {
 		ended->killed++;
 	}
-	self.idle_sweeps = 0;
-	/* All that were seen are dead: look at once for the orphans that they left. */
-	if (self.awaited > 0 && --self.awaited == 0 && self.state == CLEARING)
-		self.deadline = now();
 }
 
-static enum state report_left(void)
+/*
+ * Stays as parent of what is left, so that nobody takes it for an orphan, but
+ * holds nothing of the owner's, and in the watcher's group, which says that the watcher
+ * need not stay. `deadline` is that of the next look, 0 when it is left on purpose.
+ */
+static enum state report_left(const struct sweep *sweep, const char *name, uint64_t deadline)
 {
-	self.ended.left = self.sweep.found;
-	memcpy(self.ended.left_pids, self.sweep.pids, sizeof self.sweep.pids);
-	return report_end();
+	self.ended.left = sweep->found;
+	memcpy(self.ended.left_pids, sweep->pids, sizeof sweep->pids);
+	(void)report_end();
+	(void)close(self.owner);
+	self.owner = -1;
+	set_name(name);
+	if (getppid() == self.watcher) {
+		(void)setpgid(0, getpgid(self.watcher));
+		(void)kill(self.watcher, SIGCHLD);
+	}
+	self.deadline = deadline;
+	return GUARDING;
 }
 
-/* What may not be signalled, or does not die of SIGKILL, is reported and not waited for. */
+/* What may not be signalled, or does not die of SIGKILL, is reported and not waited for; but it is not left alone. */
 static enum state sweep(void)
 {
-	tree_signal(&self.sweep, SIGKILL, NULL);
-	self.awaited = self.sweep.found - self.sweep.immune;
+	const struct sweep *swept = NULL;
 	self.deadline = now() + SWEEP_TIME;
-	if (++self.idle_sweeps < STUCK_SWEEPS && (self.awaited > 0 || self.sweep.found == 0))
+	if (tree_clear(NULL, STUCK_TIME, &swept))
 		return CLEARING;
-	return report_left();
+	return report_left(swept, "netrunner: guard", now() + GUARD_TIME);
 }
 
-/* Left on purpose: stay as parent, so that the watcher does not take them for orphans, but hold nothing of the owner's. */
-static enum state retire(void)
+static enum state guard(void)
 {
-	siginfo_t info;
-	(void)close(self.owner);
-	set_name("netrunner: left");
-	(void)setpgid(0, getpgid(getppid()));
-	(void)kill(getppid(), SIGCHLD);
-	while (waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | __WALL) == 0)
-		reap_one(info.si_pid);
-	return GONE;
+	const struct sweep *swept = NULL;
+	(void)tree_clear(NULL, 0, &swept);
+	self.deadline = now() + GUARD_TIME;
+	return GUARDING;
 }
 
 static enum state exited(void)
@@ -224,9 +231,11 @@ static enum state exited(void)
 
 static enum state leave(void)
 {
-	tree_signal(&self.sweep, 0, NULL);
-	const enum state next = report_left();
-	return next == GONE ? retire() : next;
+	const struct sweep *left = tree_signal(0, NULL);
+	if (left->found > 0)
+		return report_left(left, "netrunner: left", 0);
+	self.deadline = now(); /* what is dead is still to be reaped */
+	return LEAVING;
 }
 
 static bool got_stop_signal(pid_t child)
@@ -237,20 +246,24 @@ static bool got_stop_signal(pid_t child)
 /* The command has obeyed; what it leaves has the rest of the grace, and the signal if it was in no group that got it. */
 static enum state exited_stopping(void)
 {
-	tree_signal(&self.sweep, (int)self.start.stop_signal, got_stop_signal);
+	(void)tree_signal((int)self.start.stop_signal, got_stop_signal);
 	return STOPPING;
 }
+
+/* Cells that no event reaches: while the command starts, the socket is the child's to read; a guard has none. So they do the safest thing. */
+#define unread kill_orphaned
 
 typedef enum state cell(void);
 
 static cell *const table[STATES][EVENTS] = {
 	/*             START          SIGNAL  STOP    KILL      HANGUP         EXECUTED  REFUSED  EXITED           EMPTY       DEADLINE */
 	[IDLE]     = { start,         ignore, ignore, ignore,   quit,          ignore,   ignore,  ignore,          ignore,     quit }, /* what it leaves unread, its owner takes to another */
-	[STARTING] = { kill_orphaned, ignore, ignore, kill_all, kill_orphaned, executed, refused, ignore,          ignore,     ignore },
+	[STARTING] = { unread,        unread, unread, unread,   kill_orphaned, executed, refused, ignore,          ignore,     ignore },
 	[RUNNING]  = { kill_orphaned, relay,  stop,   kill_all, stop_orphaned, ignore,   ignore,  exited,          report_end, ignore },
 	[STOPPING] = { kill_orphaned, relay,  ignore, kill_all, hang_up,       ignore,   ignore,  exited_stopping, report_end, kill_all },
 	[CLEARING] = { kill_orphaned, ignore, ignore, ignore,   hang_up,       ignore,   ignore,  ignore,          report_end, sweep },
 	[LEAVING]  = { kill_orphaned, ignore, ignore, ignore,   hang_up,       ignore,   ignore,  ignore,          report_end, leave },
+	[GUARDING] = { unread,        unread, unread, unread,   unread,        ignore,   ignore,  ignore,          quit,       guard }, /* its socket is closed */
 };
 
 static void happen(enum event event)
@@ -268,15 +281,18 @@ static void happen(enum event event)
 /* True: there may be more. */
 static bool reap(void)
 {
+	const uint64_t end = now() + TURN_TIME;
 	pid_t child = 0;
-	for (uint32_t i = 0; i < REAP_BATCH + self.sweep.found && (child = tree_peek()) > 0; i++) {
+	while ((child = tree_peek()) > 0) {
 		if (child == self.command)
 			happen(EXITED);
 		reap_one(child);
+		if (now() >= end)
+			return true;
 	}
 	if (child < 0)
 		happen(EMPTY);
-	return child > 0;
+	return false;
 }
 
 static void read_status(void)
@@ -307,20 +323,31 @@ static void receive(void)
 		channel_next(&self.channel);
 }
 
-void shepherd_main(int socket, int owner)
+/* Why it can't be a shepherd. */
+static int refuse(enum step step)
+{
+	(void)report_failure(step, errno, false);
+	return 0;
+}
+
+int shepherd_main(int socket, int owner)
 {
 	struct ready_event ready = {.shepherd = (uint32_t)getpid()};
-	bool died = false;
+	bool more = false;
 	self.channel.socket = socket;
 	self.owner = owner;
+	self.watcher = getppid();
 	self.status_pipe = -1;
 	self.deadline = now() + IDLE_TIME;
 	set_name("netrunner: shepherd");
 	tree_open();
 	/* A group of its own, so that nothing sent to the owner's or the command's reaches it. */
-	if (setpgid(0, 0) != 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) != 0 ||
-	    !channel_send(&self.channel, &ready, sizeof ready, EVENT_READY, -1))
-		return;
+	if (setpgid(0, 0) != 0)
+		return refuse(STEP_GROUP);
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
+		return refuse(STEP_SUBREAPER);
+	if (!channel_send(&self.channel, &ready, sizeof ready, EVENT_READY, -1))
+		return 0;
 	while (self.state != GONE) {
 		/* While the command starts, what is in the socket is for it to read; a hang-up is always seen. */
 		struct pollfd polled[] = {
@@ -328,19 +355,20 @@ void shepherd_main(int socket, int owner)
 			{self.channel.socket, self.state == STARTING ? POLLRDHUP : POLLIN, 0},
 			{self.channel.socket >= 0 ? self.owner : -1, POLLIN, 0},
 		};
-		const bool more = died && self.state != STARTING;
-		died = wait_for(polled, 3, more ? now() : self.deadline) || died;
+		/* A guard without descriptors waits even where it may have none. */
+		wait_for(polled, self.state == GUARDING && self.status_pipe < 0 ? 0 : 3, more ? now() : self.deadline);
 		if (self.status_pipe >= 0) /* first, since what already runs is stopped, and not killed, when its owner is gone */
 			read_status();
 		if (polled[2].revents != 0 || (polled[1].revents != 0 && self.state == STARTING))
 			happen(HANGUP);
 		else if (polled[1].revents != 0)
 			receive();
-		if (died && self.state != STARTING)
-			died = reap();
+		/* Each turn, since what comes from the owner may be ready always, and then no signal says that a child has died. */
+		more = self.state != STARTING && self.state != GONE && reap();
 		if (self.deadline != 0 && now() >= self.deadline) {
 			self.deadline = 0;
 			happen(DEADLINE);
 		}
 	}
+	return tree_peek() >= 0; /* it has children, which must not happen */
 }

@@ -1,18 +1,27 @@
 /*
- * The children of this process. It is a subreaper, so every orphan of the tree
- * becomes its child sooner or later, whatever its session, group or environment.
- * A child that is not yet reaped keeps its pid and its process group from being
- * used again (man 2 wait), so no signal sent here can reach a stranger.
+ * The children of this process, and its tree. It is a subreaper, so every orphan
+ * of the tree becomes its child sooner or later, whatever its session, group or
+ * environment. A child that is not yet reaped keeps its pid and its process group
+ * from being used again (man 2 wait), so no signal sent here can reach a stranger.
+ *
+ * What is below a child becomes no orphan as long as the child does not die. It
+ * is reached by pidfds, with a second look at the parent.
  */
 #include "shepherd.h"
 
+#define DEEP_TIME (100 * MILLISECOND)  /* without a death, until what does not go is asked for what is below it */
+#define REACT_TIME (300 * MILLISECOND) /* for what may not be signalled, to go when what was below it has gone */
+#define MAX_DEPTH 8                    /* of what neither dies nor may be signalled, one below the other */
+
 static int list = -1; /* /proc/thread-self/children, or -1 */
 
-struct children {
-	pid_t last;
-	ssize_t at, have;
-	char text[1024];
-};
+static struct {
+	struct sweep sweep;
+	uint64_t moved; /* when something has died last */
+	uint64_t dug;   /* when something was last found below a child */
+	uint32_t awaited;
+	pid_t group;    /* killed since the last sweep */
+} clearing;
 
 /* Once and for all: a sweep must not depend on a descriptor that may be had no more (EMFILE, ENFILE). */
 void tree_open(void)
@@ -23,61 +32,256 @@ void tree_open(void)
 	list = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
 }
 
-static bool is_child(pid_t pid)
+/* Looks for a dead child that is not reaped: none has the pid 0. */
+static int look(idtype_t type, pid_t pid, siginfo_t *info)
 {
-	siginfo_t info;
-	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0;
-}
-
-/* The next child, 0 after the last. */
-static pid_t next(struct children *children)
-{
-	for (pid_t pid = 0; list >= 0;) {
-		if (children->at == children->have) {
-			children->at = 0;
-			children->have = read(list, children->text, sizeof children->text);
-			if (children->have <= 0)
-				return 0;
-		}
-		const char c = children->text[children->at++];
-		if (c >= '0' && c <= '9') {
-			pid = pid * 10 + (c - '0');
-		} else if (pid > 0 && is_child(pid)) {
-			return pid;
-		} else if (pid > 0) { /* this /proc is of another PID namespace: its numbers are not ours */
-			(void)close(list);
-			list = -1;
-		}
+	static int wall = __WALL;
+	memset(info, 0, sizeof *info);
+	int result = waitid(type, (id_t)pid, info, WEXITED | WNOHANG | WNOWAIT | wall);
+	if (result != 0 && errno == EINVAL && wall != 0) { /* Linux before 4.7, and emulators */
+		wall = 0;
+		result = waitid(type, (id_t)pid, info, WEXITED | WNOHANG | WNOWAIT);
 	}
-	/* Without a list, each pid there can be is asked for. */
-	while (++children->last < PID_LIMIT)
-		if (is_child(children->last))
-			return children->last;
-	return 0;
-}
-
-void tree_signal(struct sweep *sweep, int number, bool (*spare)(pid_t child))
-{
-	struct children children = {0, 0, 0, ""};
-	memset(sweep, 0, sizeof *sweep);
-	(void)lseek(list, 0, SEEK_SET);
-	for (pid_t child = next(&children); child != 0; child = next(&children)) {
-		if (spare != NULL && spare(child))
-			continue;
-		if (sweep->found < sizeof sweep->pids / sizeof *sweep->pids)
-			sweep->pids[sweep->found] = (uint32_t)child;
-		sweep->found++;
-		if (kill(child, number) != 0)
-			sweep->immune++;
-		/* The group that it leads, if it leads one, in one step that no fork escapes. */
-		if (number == SIGKILL)
-			(void)kill(-child, number);
-	}
+	return result;
 }
 
 pid_t tree_peek(void)
 {
 	siginfo_t info;
-	memset(&info, 0, sizeof info);
-	return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) != 0 ? -1 : info.si_pid;
+	if (look(P_ALL, 0, &info) == 0)
+		return info.si_pid;
+	return errno == ECHILD ? -1 : 0;
+}
+
+/* ---- lists of pids in files of /proc ---- */
+
+struct numbers {
+	int file;
+	off_t offset;
+	ssize_t at, have;
+	char text[512];
+};
+
+/* The next number of a file, 0 after the last. */
+static pid_t next_number(struct numbers *numbers)
+{
+	for (pid_t number = 0;;) {
+		if (numbers->at == numbers->have) {
+			numbers->at = 0;
+			numbers->have = pread(numbers->file, numbers->text, sizeof numbers->text, numbers->offset);
+			if (numbers->have <= 0) {
+				numbers->have = 0;
+				return number;
+			}
+			numbers->offset += numbers->have;
+		}
+		const char c = numbers->text[numbers->at++];
+		if (c >= '0' && c <= '9')
+			number = number * 10 + (c - '0');
+		else if (number > 0)
+			return number;
+	}
+}
+
+/* Opens /proc/PROCESS/task, or one file of a thread below it. */
+static int open_task(pid_t process, pid_t thread, const char *file)
+{
+	char path[64] = "/proc/";
+	const pid_t numbers[] = {process, thread};
+	const char *const after[] = {"/task/", file};
+	char *end = path + strlen(path);
+	for (int i = 0; i < (thread != 0 ? 2 : 1); i++) {
+		char digits[12];
+		int count = 0;
+		for (pid_t rest = numbers[i]; rest > 0; rest /= 10)
+			digits[count++] = (char)('0' + rest % 10);
+		while (count > 0)
+			*end++ = digits[--count];
+		end = stpcpy(end, after[i]);
+	}
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/* The parent of a process that lives; 0 when it is dead, or can't be asked. */
+static pid_t parent_of(pid_t process)
+{
+	char text[256]; /* "PID (NAME) STATE PARENT …" (man 5 proc); a name may have brackets and spaces */
+	const int file = open_task(process, process, "/stat");
+	const ssize_t have = file < 0 ? 0 : read(file, text, sizeof text - 1);
+	(void)close(file);
+	text[have > 0 ? have : 0] = '\0';
+	const char *end = strrchr(text, ')');
+	if (end == NULL || strlen(end) < 5 || end[2] == 'Z' || end[2] == 'X')
+		return 0;
+	pid_t parent = 0;
+	for (const char *c = end + 4; *c >= '0' && *c <= '9'; c++)
+		parent = parent * 10 + (*c - '0');
+	return parent;
+}
+
+/* ---- below a child ---- */
+
+static void dig(pid_t parent, int parent_pidfd, int depth);
+
+static void count(pid_t process, bool immune)
+{
+	struct sweep *sweep = &clearing.sweep;
+	if (sweep->found < sizeof sweep->pids / sizeof *sweep->pids)
+		sweep->pids[sweep->found] = (uint32_t)process;
+	sweep->found++;
+	sweep->immune += immune;
+}
+
+/*
+ * Kills a process that was in the list of its parent's children. Its number may
+ * be another's by now; what has that parent still is of the tree, whichever it
+ * is, as long as the parent is not reaped, whose own number is then its own.
+ */
+static void kill_below(pid_t process, pid_t parent, int parent_pidfd, int depth)
+{
+	const int pidfd = (int)syscall(SYS_pidfd_open, process, 0); /* before the second look; -1 where the kernel has none */
+	const bool parent_stays = parent_pidfd < 0 || syscall(SYS_pidfd_send_signal, parent_pidfd, 0, NULL, 0) == 0 || errno != ESRCH;
+	if (parent_of(process) == parent && parent_stays) {
+		const bool refused = syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) != 0;
+		count(process, refused);
+		if (!refused)
+			clearing.dug = now();
+		if (pidfd >= 0 && depth < MAX_DEPTH)
+			dig(process, pidfd, depth + 1);
+	}
+	(void)close(pidfd);
+}
+
+static void dig_thread(pid_t parent, pid_t thread, int parent_pidfd, int depth)
+{
+	struct numbers children = {.file = open_task(parent, thread, "/children")};
+	for (pid_t child = 0; children.file >= 0 && (child = next_number(&children)) > 0;)
+		kill_below(child, parent, parent_pidfd, depth);
+	(void)close(children.file);
+}
+
+/* Kills what is below a process that does not die, or may not be signalled. A process has the children of all its threads. */
+static void dig(pid_t parent, int parent_pidfd, int depth)
+{
+	char entries[1024] __attribute__((aligned(8))); /* the kernel's struct linux_dirent64 (man 2 getdents) */
+	const int threads = open_task(parent, 0, NULL);
+	long have = 0;
+	while (threads >= 0 && (have = syscall(SYS_getdents64, threads, entries, sizeof entries)) > 0) {
+		for (long at = 0; at < have;) {
+			unsigned short length = 0;
+			memcpy(&length, entries + at + 16, sizeof length);
+			const pid_t thread = atoi(entries + at + 19);
+			if (thread > 0)
+				dig_thread(parent, thread, parent_pidfd, depth);
+			at += length;
+		}
+	}
+	(void)close(threads);
+}
+
+/* ---- the children ---- */
+
+struct children {
+	pid_t last;
+	struct numbers listed;
+};
+
+/* The next child, 0 after the last; `dead` until it is reaped. */
+static pid_t next(struct children *children, bool *dead)
+{
+	siginfo_t info;
+	pid_t pid = 0;
+	while (list >= 0 && (pid = next_number(&children->listed)) > 0) {
+		if (look(P_PID, pid, &info) == 0) {
+			*dead = info.si_pid != 0;
+			return pid;
+		}
+		(void)close(list); /* this /proc is of another PID namespace: its numbers are not ours */
+		list = -1;
+	}
+	/* Without a list, each pid there can be is asked for. */
+	while (list < 0 && ++children->last < PID_LIMIT) {
+		if (look(P_PID, children->last, &info) == 0) {
+			*dead = info.si_pid != 0;
+			return children->last;
+		}
+	}
+	return 0;
+}
+
+/* Each child that is not spared gets the signal. What SIGKILL does not reach, or what does not go though `deep` is asked for, is dug below. */
+static void signal_children(int number, tree_spare *spare, bool deep)
+{
+	struct sweep *sweep = &clearing.sweep;
+	memset(sweep, 0, sizeof *sweep);
+	struct children children = {.listed = {.file = list}};
+	bool dead = false;
+	for (pid_t child = next(&children, &dead); child != 0; child = next(&children, &dead)) {
+		if (spare != NULL && spare(child))
+			continue;
+		const bool refused = kill(child, number) != 0;
+		/* The group that it leads, if it leads one, in one step that no fork escapes. */
+		if (number == SIGKILL)
+			(void)kill(-child, number);
+		if (dead) {
+			sweep->dead++;
+			continue;
+		}
+		count(child, refused);
+		if (number == SIGKILL && list >= 0 && (refused || deep))
+			dig(child, -1, 1);
+		else if (!refused)
+			clearing.awaited++;
+	}
+	clearing.awaited += sweep->dead;
+}
+
+const struct sweep *tree_signal(int number, tree_spare *spare)
+{
+	signal_children(number, spare, false);
+	return &clearing.sweep;
+}
+
+/* ---- the clearing of a tree ---- */
+
+void tree_clear_begin(void)
+{
+	clearing.moved = now();
+	clearing.awaited = 0;
+}
+
+bool tree_clear(tree_spare *spare, uint64_t patience, const struct sweep **sweep)
+{
+	const uint64_t time = now(); /* before it: without /proc, a sweep alone takes seconds */
+	clearing.awaited = 0;
+	clearing.group = 0;
+	signal_children(SIGKILL, spare, time - clearing.moved >= DEEP_TIME);
+	*sweep = &clearing.sweep;
+	const struct sweep *last = &clearing.sweep;
+	const bool may_go = last->found > last->immune || last->dead > 0 || now() - clearing.dug < REACT_TIME;
+	return last->found == 0 || (may_go && time - clearing.moved < patience);
+}
+
+/*
+ * The group of a zombie keeps its number. All of it goes at once, which chains of
+ * forks don't escape. It is of the tree when it was made by the tree: a group
+ * that the zombie leads, the one that is known, or any in a session of the tree's own,
+ * which no other process can join (man 2 setpgid).
+ */
+static void kill_group(pid_t zombie, pid_t known)
+{
+	const pid_t group = getpgid(zombie);
+	const pid_t session = getsid(zombie);
+	if (group > 1 && group != clearing.group &&
+	    (group == zombie || group == known || (session > 0 && session != getsid(0)))) {
+		(void)kill(-group, SIGKILL);
+		clearing.group = group;
+	}
+}
+
+bool tree_died(pid_t zombie, pid_t group)
+{
+	kill_group(zombie, group);
+	clearing.moved = now();
+	return clearing.awaited > 0 && --clearing.awaited == 0;
 }

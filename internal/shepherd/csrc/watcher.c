@@ -5,14 +5,15 @@
  */
 #include "shepherd.h"
 
-#define SWEEP_TIME (100 * MILLISECOND) /* between looks for orphans when none dies; each death is a reason for one */
+#define STUCK_TIME (800 * MILLISECOND) /* without a death, then an owner that asks is told what is left */
 
 static struct {
 	struct channel channel;  /* the owner's control socket */
 	int owner;               /* pidfd of the owner, or -1 */
 	unsigned char shepherds[PID_LIMIT / 8]; /* a bit a pid; pages that are never touched cost nothing */
 	bool orphans;            /* there may be some */
-	struct sweep sweep;
+	bool stuck;              /* and those that there are will not go */
+	uint32_t left;           /* how many there were in the last sweep */
 	uint64_t deadline;       /* of the next one, 0 for none */
 	unsigned char asked[PID_LIMIT / 8]; /* a bit for each shepherd that the owner asks about */
 	uint32_t questions;      /* how many those are */
@@ -48,8 +49,7 @@ static void spawn(void)
 	const pid_t child = fork();
 	if (child == 0) {
 		(void)close(self.channel.socket);
-		shepherd_main(to.socket, self.owner);
-		_exit(0);
+		_exit(shepherd_main(to.socket, self.owner));
 	}
 	if (child > 0) {
 		flip_shepherd(child);
@@ -62,26 +62,39 @@ static void spawn(void)
 
 static void sweep(void)
 {
-	tree_signal(&self.sweep, SIGKILL, is_shepherd);
-	self.orphans = self.sweep.found > self.sweep.immune;
-	self.deadline = self.orphans ? now() + SWEEP_TIME : 0;
+	const struct sweep *swept = NULL;
+	self.stuck = !tree_clear(is_shepherd, STUCK_TIME, &swept);
+	self.left = swept->found;
+	self.orphans = swept->found + swept->dead > 0;
+	self.deadline = !self.orphans ? 0 : now() + (self.stuck ? GUARD_TIME : SWEEP_TIME);
 }
 
-static void reap(void)
+/* True: there may be more. */
+static bool reap(void)
 {
-	int status = 0;
-	for (pid_t child = waitpid(-1, &status, WNOHANG | __WALL); child > 0; child = waitpid(-1, &status, WNOHANG | __WALL)) {
+	const uint64_t end = now() + TURN_TIME;
+	bool more = false;
+	for (pid_t child = 0; !more && (child = tree_peek()) > 0; more = now() >= end) {
+		int status = 0;
+		const bool shepherd = is_shepherd(child);
+		if (!shepherd && tree_died(child, 0) && self.orphans)
+			self.deadline = now();
+		(void)waitpid(child, &status, __WALL); /* it is known to be dead */
 		/* A shepherd that exits by itself has cleared its tree. */
-		if (!is_shepherd(child) || status != 0)
+		if (shepherd && status != 0)
+			tree_clear_begin();
+		if (shepherd ? status != 0 : !self.orphans) {
 			self.orphans = true;
-		if (is_shepherd(child))
+			self.stuck = false;
+			self.deadline = now();
+		}
+		if (shepherd)
 			flip_shepherd(child);
 	}
-	if (self.orphans)
-		sweep();
+	return more;
 }
 
-/* A shepherd that stays only as parent of what was left on purpose has joined our group. */
+/* A shepherd that stays only as parent of what is left has joined our group. */
 static bool guards_nothing(pid_t child)
 {
 	return !is_shepherd(child) || getpgid(child) == getpgrp();
@@ -89,9 +102,8 @@ static bool guards_nothing(pid_t child)
 
 static bool guarded(void)
 {
-	struct sweep guards;
-	tree_signal(&guards, 0, guards_nothing);
-	return guards.found > 0;
+	const struct sweep *guards = tree_signal(0, guards_nothing);
+	return guards->found + guards->dead > 0;
 }
 
 /* The bit of a shepherd is cleared when it is reaped, so the number is still its own. */
@@ -129,12 +141,13 @@ static void receive(void)
 /* Answers what can be answered, to each question apart: one shepherd may take longer than another. */
 static void answer(void)
 {
-	for (pid_t pid = 0; pid < PID_LIMIT && self.questions > 0 && !self.orphans; pid++) {
+	const bool known = !self.orphans || self.stuck;
+	for (pid_t pid = 0; pid < PID_LIMIT && self.questions > 0 && known; pid++) {
 		const unsigned char bit = (unsigned char)(1u << (pid % 8));
 		if (self.asked[pid / 8] == 0)
 			pid |= 7;
 		else if ((self.asked[pid / 8] & bit) != 0 && !is_shepherd(pid)) {
-			struct settled_event settled = {.shepherd = (uint32_t)pid, .left = self.sweep.found};
+			struct settled_event settled = {.shepherd = (uint32_t)pid, .left = self.orphans ? self.left : 0};
 			self.asked[pid / 8] ^= bit;
 			self.questions--;
 			if (!channel_send(&self.channel, &settled, sizeof settled, EVENT_SETTLED, -1)) {
@@ -155,6 +168,33 @@ static bool greet(void)
 	return told;
 }
 
+int watcher_refuse(int socket, enum step step)
+{
+	const struct channel to = {.socket = socket};
+	struct failed_event failed = {.step = (uint32_t)step, .error = (uint32_t)errno};
+	(void)channel_send(&to, &failed, sizeof failed, EVENT_FAILED, -1);
+	return 125;
+}
+
+/* Tries what a sandbox may refuse, and without which nothing can be promised, in ways that do nothing. */
+static enum step refused_step(void)
+{
+	const struct timespec none = {0, 0};
+	char byte = 0;
+	struct iovec part = {&byte, sizeof byte};
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+	errno = 0;
+	if (tree_peek() == 0 && errno != 0)
+		return STEP_WAIT;
+	if (waitpid(-1, NULL, WNOHANG | __WALL) < 0 && errno != ECHILD)
+		return STEP_WAIT;
+	if (syscall(SYS_ppoll, NULL, 0, &none, NULL, sizeof(signal_mask)) != 0)
+		return STEP_POLL;
+	if (recvmsg(self.channel.socket, &message, MSG_PEEK | MSG_DONTWAIT) < 0 && errno != EAGAIN)
+		return STEP_RECEIVE;
+	return kill(getpid(), 0) != 0 ? STEP_KILL : 0;
+}
+
 int watcher_main(int socket, bool attached)
 {
 	set_name("netrunner: watcher");
@@ -169,25 +209,32 @@ int watcher_main(int socket, bool attached)
 	const pid_t child = attached ? 0 : fork();
 	if (child != 0)
 		return child < 0 ? errno : 0;
-	if ((!attached && setpgid(0, 0) != 0) || fcntl(socket, F_SETFD, FD_CLOEXEC) != 0 ||
-	    prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
-		return 0;
+	if (!attached && setpgid(0, 0) != 0)
+		return watcher_refuse(socket, STEP_GROUP);
+	if (fcntl(socket, F_SETFD, FD_CLOEXEC) != 0)
+		return watcher_refuse(socket, STEP_DESCRIPTORS);
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
+		return watcher_refuse(socket, STEP_SUBREAPER);
 	tree_open();
+	(void)prctl(PR_SET_DUMPABLE, 0); /* nobody else looks into it, or takes its descriptors; if it is refused, all else holds */
+	const enum step refused = refused_step();
+	if (refused != 0)
+		return watcher_refuse(socket, refused);
 	if (!greet())
-		return 0;
+		return 125;
+	bool more = false;
 	while (self.channel.socket >= 0 || self.orphans || guarded()) {
 		struct pollfd polled[] = {
 			{self.channel.socket, POLLIN, 0},
 			{self.channel.socket >= 0 ? self.owner : -1, POLLIN, 0},
 		};
-		const bool died = wait_for(polled, 2, self.deadline);
+		wait_for(polled, self.channel.socket >= 0 ? 2 : 0, more ? now() : self.deadline);
 		if (polled[1].revents != 0)
 			channel_close(&self.channel);
 		else if (polled[0].revents != 0)
 			receive();
-		if (died)
-			reap();
-		else if (self.deadline != 0 && now() >= self.deadline)
+		more = reap();
+		if (self.deadline != 0 && now() >= self.deadline)
 			sweep();
 		if (self.channel.socket >= 0)
 			answer();
