@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/netrunner-go/netrunner"
+	"github.com/netrunner-go/netrunner/internal/shepherd"
 )
 
 // runOptions are the flags of netrunner run.
@@ -164,6 +165,7 @@ func (o *runOptions) run(args []string) (err error) {
 	// A reader of our output that has gone shows as an error of the write.
 	ignoreBrokenPipe()
 	signals := catchSignals(cmd.Foreground)
+	shepherd.Attach() // netrunner waits for it, so that it needs nobody else to be reaped
 	defer awaitHelper()
 	process, err := cmd.Start(context.Background())
 	if err != nil {

@@ -80,6 +80,8 @@ func startError(err error) error {
 	start, ok := errors.AsType[*netrunner.StartError](err)
 	switch {
 	case !ok:
+	case errors.Is(err, netrunner.ErrTimeout): // a step of the start hung
+		return &statusError{statusStopped, err}
 	case errors.Is(err, exec.ErrNotFound):
 		return &statusError{statusNotFound, fmt.Errorf("%q: %w", start.Command, exec.ErrNotFound)}
 	case start.Step == "exec" && errors.Is(err, syscall.ENOENT):
