@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/netrunner-go/netrunner"
+	"github.com/netrunner-go/netrunner/internal/proctest"
 )
 
 // event is an end that comes to the owner, to its command, or to what guards it.
@@ -56,6 +57,13 @@ func theOwner(c *cell) int    { return c.owner }
 func theCommand(c *cell) int  { return c.command }
 func theShepherd(c *cell) int { return c.shepherd }
 func theWatcher(c *cell) int  { return c.watcher }
+
+// watcherThenShepherd kills the one, and the other when that is long gone.
+func watcherThenShepherd(c *cell) {
+	killed(theWatcher)(c)
+	proctest.AwaitDeath(c.t, c.watcher, proctest.Patience)
+	killed(theShepherd)(c)
+}
 
 // signalled sends signals to the owner.
 func signalled(signals ...syscall.Signal) func(*cell) {
@@ -132,6 +140,10 @@ var events = []event{
 	{name: "the owner and the shepherd are killed in one instant", layer: "2", outside: killed(theShepherd, theOwner)},
 	{
 		name: "the watcher and the shepherd are killed in one instant", layer: "kernel", uncovered: true, outside: killed(theWatcher, theShepherd),
+		told: toldError("`ErrShepherdLost` within a second; that the clean-up is not confirmed", netrunner.ErrShepherdLost),
+	},
+	{
+		name: "the watcher is killed, and the shepherd later", layer: "kernel", uncovered: true, outside: watcherThenShepherd,
 		told: toldError("`ErrShepherdLost` within a second; that the clean-up is not confirmed", netrunner.ErrShepherdLost),
 	},
 	{name: "owner, watcher and shepherd are killed in one instant", layer: "kernel", uncovered: true, outside: killed(theWatcher, theShepherd, theOwner)},

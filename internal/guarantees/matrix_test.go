@@ -177,9 +177,10 @@ func (c *cell) begin(t *testing.T, attempt int) bool {
 	dir := publicDirectory(t)
 	fifo, held := filepath.Join(dir, "fifo"), filepath.Join(dir, "held")
 	c.fifo, c.held = openFIFO(t, fifo, os.O_RDWR), openFIFO(t, held, os.O_RDONLY|unix.O_NONBLOCK)
-	suid := filepath.Join(dir, "sleep")
+	suid, become := filepath.Join(dir, "sleep"), filepath.Join(dir, "setpriv")
 	if c.tree.setuid {
 		copySetUID(t, suid)
+		copySetUID(t, become)
 		c.order.User = ordinary
 	}
 	c.order.Terminal = c.tree.terminal
@@ -188,7 +189,7 @@ func (c *cell) begin(t *testing.T, attempt int) bool {
 		c.order.Timeout = time.Duration(attempt) * 3 * time.Second
 	}
 	script := "exec 9>$3\n" + c.tree.script + "\nread word <$2; exit 3"
-	c.order.Args = []string{"sh", "-c", script, c.marker, suid, fifo, held}
+	c.order.Args = []string{"sh", "-c", script, c.marker, suid, fifo, held, become}
 	c.startOwner()
 
 	var line string
@@ -449,7 +450,7 @@ func publicDirectory(t *testing.T) string {
 	return dir
 }
 
-// copySetUID makes a copy of sleep that runs as root, whoever starts it.
+// copySetUID makes a copy of the program of that name which runs as root, whoever starts it.
 func copySetUID(t *testing.T, path string) {
 	if os.Getuid() != 0 {
 		t.Skip("not root: a program that is set-uid to another user cannot be made")
@@ -461,5 +462,5 @@ func copySetUID(t *testing.T, path string) {
 	if fs.Flags&unix.ST_NOSUID != 0 {
 		t.Skipf("the file system of %s is mounted nosuid", filepath.Dir(path))
 	}
-	proctest.CopyProgram(t, "sleep", path, 0o755|os.ModeSetuid)
+	proctest.CopyProgram(t, filepath.Base(path), path, 0o755|os.ModeSetuid)
 }

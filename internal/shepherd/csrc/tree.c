@@ -11,7 +11,7 @@
 
 #define DEEP_TIME (100 * MILLISECOND)  /* without a death, until what does not go is asked for what is below it */
 #define REACT_TIME (300 * MILLISECOND) /* for what may not be signalled, to go when what was below it has gone */
-#define MAX_DEPTH 8                    /* of what neither dies nor may be signalled, one below the other */
+#define MAX_BELOW 64                   /* processes below a child that are looked at in one sweep */
 
 static int list = -1; /* /proc/thread-self/children, or -1 */
 
@@ -121,7 +121,12 @@ static pid_t parent_of(pid_t process)
 
 /* ---- below a child ---- */
 
-static void dig(pid_t parent, int parent_pidfd, int depth);
+/* Where to look for more, in one dig: the child, then what was found. When there is no room, the next sweep gets further. */
+static struct {
+	pid_t process;
+	int pidfd; /* -1 for the child itself, which is not yet reaped */
+} below[MAX_BELOW];
+static int below_count;
 
 static void count(pid_t process, bool immune)
 {
@@ -137,7 +142,7 @@ static void count(pid_t process, bool immune)
  * be another's by now; what has that parent still is of the tree, whichever it
  * is, as long as the parent is not reaped, whose own number is then its own.
  */
-static void kill_below(pid_t process, pid_t parent, int parent_pidfd, int depth)
+static void kill_below(pid_t process, pid_t parent, int parent_pidfd)
 {
 	const int pidfd = (int)syscall(SYS_pidfd_open, process, 0); /* before the second look; -1 where the kernel has none */
 	const bool parent_stays = parent_pidfd < 0 || syscall(SYS_pidfd_send_signal, parent_pidfd, 0, NULL, 0) == 0 || errno != ESRCH;
@@ -146,37 +151,51 @@ static void kill_below(pid_t process, pid_t parent, int parent_pidfd, int depth)
 		count(process, refused);
 		if (!refused)
 			clearing.dug = now();
-		if (pidfd >= 0 && depth < MAX_DEPTH)
-			dig(process, pidfd, depth + 1);
+		if (pidfd >= 0 && below_count < MAX_BELOW) {
+			below[below_count].process = process;
+			below[below_count++].pidfd = pidfd;
+			return;
+		}
 	}
 	(void)close(pidfd);
 }
 
-static void dig_thread(pid_t parent, pid_t thread, int parent_pidfd, int depth)
+static void dig_thread(pid_t process, pid_t thread, int pidfd)
 {
-	struct numbers children = {.file = open_task(parent, thread, "/children")};
+	struct numbers children = {.file = open_task(process, thread, "/children")};
 	for (pid_t child = 0; children.file >= 0 && (child = next_number(&children)) > 0;)
-		kill_below(child, parent, parent_pidfd, depth);
+		kill_below(child, process, pidfd);
 	(void)close(children.file);
 }
 
-/* Kills what is below a process that does not die, or may not be signalled. A process has the children of all its threads. */
-static void dig(pid_t parent, int parent_pidfd, int depth)
+/* A process has the children of all its threads. */
+static void dig_process(pid_t process, int pidfd)
 {
 	char entries[1024] __attribute__((aligned(8))); /* the kernel's struct linux_dirent64 (man 2 getdents) */
-	const int threads = open_task(parent, 0, NULL);
+	const int threads = open_task(process, 0, NULL);
 	long have = 0;
 	while (threads >= 0 && (have = syscall(SYS_getdents64, threads, entries, sizeof entries)) > 0) {
-		for (long at = 0; at < have;) {
-			unsigned short length = 0;
+		unsigned short length = 0;
+		for (long at = 0; at < have; at += length) {
 			memcpy(&length, entries + at + 16, sizeof length);
-			const pid_t thread = atoi(entries + at + 19);
+			const long thread = strtol(entries + at + 19, NULL, 10); /* 0 for . and .. */
 			if (thread > 0)
-				dig_thread(parent, thread, parent_pidfd, depth);
-			at += length;
+				dig_thread(process, (pid_t)thread, pidfd);
 		}
 	}
 	(void)close(threads);
+}
+
+/* Kills what is below a child that does not die, or may not be signalled. */
+static void dig(pid_t child)
+{
+	below[0].process = child;
+	below[0].pidfd = -1;
+	below_count = 1;
+	for (int i = 0; i < below_count; i++) {
+		dig_process(below[i].process, below[i].pidfd);
+		(void)close(below[i].pidfd);
+	}
 }
 
 /* ---- the children ---- */
@@ -229,7 +248,7 @@ static void signal_children(int number, tree_spare *spare, bool deep)
 		}
 		count(child, refused);
 		if (number == SIGKILL && list >= 0 && (refused || deep))
-			dig(child, -1, 1);
+			dig(child);
 		else if (!refused)
 			clearing.awaited++;
 	}
