@@ -135,17 +135,10 @@ func (e *emulator) later(b []byte) {
 	if e.broken != nil {
 		return
 	}
-	most := e.most
-	if !e.wholeScrolls() {
-		most = min(most, maxPartly)
-	}
-	if e.undrawn = append(e.undrawn, b...); len(e.undrawn) > most {
+	if e.undrawn = append(e.undrawn, b...); len(e.undrawn) > e.most {
 		e.draw()
 	}
 }
-
-// maxPartly is how much is undrawn when nothing of it can be skipped.
-const maxPartly = 1 << 10
 
 // bound draws when another line has made the undrawn ones too many. Whoever draws
 // holds the session's lock meanwhile, and to draw some screens has to do.
@@ -429,27 +422,13 @@ func (e *emulator) private(seq []byte) {
 		seq = fmt.Appendf(nil, "\x1b[?1047%c", seq[len(seq)-1]) // the emulator does not know it
 	}
 	was, at := e.screen(), e.vt.CursorPosition()
-	e.write(limitNumbers(limitModes(seq), 0, maxNumber))
+	e.write(limitNumbers(seq, 0, maxNumber))
 	if e.screen() > was { // the emulator goes to its corner, a terminal stays
 		e.writef("\x1b[%d;%dH", at.Y+1, at.X+1)
 	}
 	if bytes.Contains(seq, []byte("104")) { // to the other screen, or to a saved cursor
 		e.unwrap()
 	}
-}
-
-// limitModes returns a sequence with its first modes: each may clear the screen.
-func limitModes(seq []byte) []byte {
-	const most = 16
-	for i, modes := 0, 1; i < len(seq); i++ {
-		if seq[i] != ';' {
-			continue
-		}
-		if modes++; modes > most {
-			return append(bytes.Clone(seq[:i]), seq[len(seq)-1])
-		}
-	}
-	return seq
 }
 
 // limitNumbers returns a sequence with each number in it at least the lowest and

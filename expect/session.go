@@ -241,7 +241,7 @@ func (s *Session) takeSome(b []byte) (rest []byte) {
 	for s.matching && s.unmatched.unseen > maxUnseen && !s.closed {
 		s.seen.Wait()
 	}
-	for since := time.Now(); len(b) > 0 && !s.closed && time.Since(since) < maxHold; {
+	for since := time.Now(); len(b) > 0 && time.Since(since) < maxHold; {
 		n := pieceLen(b)
 		s.decoder.decode(b[:n], s.output)
 		b = b[n:]

@@ -152,9 +152,9 @@ func TestLastingName(t *testing.T) {
 	dir := filepath.Join(top, "middle", "dir")
 	must(t, os.MkdirAll(dir, 0o755))
 	must(t, os.Symlink("middle", filepath.Join(top, "link")))
-	real, err := filepath.EvalSymlinks(dir)
+	resolved, err := filepath.EvalSymlinks(dir)
 	must(t, err)
-	want := filepath.Join(real, "helper")
+	want := filepath.Join(resolved, "helper")
 	check := func(name string, wanted error) {
 		t.Helper()
 		got, err := lastingName(filepath.Join(top, "link", "dir", "helper"))
