@@ -31,7 +31,7 @@ func TestDroppedHandlesLeaveTheProgramAlone(t *testing.T) {
 	short, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var sink []byte
-	drop := func(cmd *netrunner.Cmd, ctx context.Context) { _, _ = cmd.Start(ctx) } //nolint:revive // the command is what differs
+	drop := func(cmd *netrunner.Cmd, ctx context.Context) { _, _ = cmd.Start(ctx) }
 	kinds := []func(){
 		func() { drop(netrunner.Command("/bin/true"), context.Background()) },
 		func() { drop(netrunner.Command("/bin/true"), short) },
