@@ -198,3 +198,38 @@ func TestBelowWhatMayNotBeKilled(t *testing.T) {
 		}
 	})
 }
+
+// What a process that may not be killed starts later, its guard kills.
+func TestAGuardGoesOn(t *testing.T) {
+	needRoot(t)
+	setpriv := needProgram(t, "setpriv")
+	eachBuild(t, func(t *testing.T, b build) {
+		needOrphans(t, b)
+		dir := buildDirectoryFor(t)
+		become, fifo := filepath.Join(dir, "setpriv"), filepath.Join(dir, "fifo")
+		proctest.CopyProgram(t, setpriv, become, 0o755|os.ModeSetuid)
+		must(t, unix.Mkfifo(fifo, 0o600))
+		var fs unix.Statfs_t
+		must(t, unix.Statfs(dir, &fs))
+		if fs.Flags&unix.ST_NOSUID != 0 {
+			t.Skipf("%s is mounted nosuid", dir)
+		}
+		o := startOwner(t, b, &start{user: stranger})
+		s := o.shepherd()
+		s.start(s.shell(fmt.Sprintf("%s --reuid=0 sh -c 'echo running; read word <%s; setpriv --reuid=%d sleep $M' & wait", become, fifo, stranger)))
+		s.says("running")
+		s.send(killRequest{}.append(nil))
+		if ended := s.endsWith("SIGKILL"); ended.Left != 1 {
+			t.Errorf("%+v", ended)
+		}
+		word, err := os.OpenFile(fifo, os.O_RDWR, 0)
+		must(t, err)
+		_, err = word.WriteString("go on\n")
+		must(t, err)
+		must(t, word.Close())
+		s.exits()
+		if left := o.sleepers(); len(left) != 0 {
+			t.Errorf("%v are left", left)
+		}
+	})
+}

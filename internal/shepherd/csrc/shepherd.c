@@ -109,7 +109,7 @@ static enum state relay(void)
  */
 static enum state kill_all(void)
 {
-	tree_clear_begin();
+	tree_clear_begin(self.command != 0 ? self.group : 0);
 	signal_command(SIGKILL);
 	self.deadline = now();
 	return CLEARING;
@@ -150,7 +150,7 @@ static enum state executed(void)
 /* The child is about to exit; the end of its tree is then reported as the failure that it named. */
 static enum state refused(void)
 {
-	tree_clear_begin();
+	tree_clear_begin(0);
 	self.deadline = now() + SWEEP_TIME;
 	return CLEARING;
 }
@@ -342,10 +342,9 @@ int shepherd_main(int socket, int owner)
 	set_name("netrunner: shepherd");
 	tree_open();
 	/* A group of its own, so that nothing sent to the owner's or the command's reaches it. */
-	if (setpgid(0, 0) != 0)
-		return refuse(STEP_GROUP);
-	if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
-		return refuse(STEP_SUBREAPER);
+	const enum step refused = setpgid(0, 0) != 0 ? STEP_GROUP : prctl(PR_SET_CHILD_SUBREAPER, 1) != 0 ? STEP_SUBREAPER : 0;
+	if (refused != 0)
+		return refuse(refused);
 	if (!channel_send(&self.channel, &ready, sizeof ready, EVENT_READY, -1))
 		return 0;
 	while (self.state != GONE) {

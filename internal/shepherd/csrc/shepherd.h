@@ -83,8 +83,8 @@ pid_t tree_peek(void);
 /* Sends a signal (0: none) to every child that is not spared (NULL: all). */
 const struct sweep *tree_signal(int number, tree_spare *spare);
 
-/* Clearing: SIGKILL to all of the tree, again and again, since it may fork meanwhile. */
-void tree_clear_begin(void);
+/* Clearing: SIGKILL to all of the tree, again and again, since it may fork meanwhile. `group` has got it already, or is 0. */
+void tree_clear_begin(pid_t group);
 /* One sweep. False: what it found will not go, or has not gone for so long (patience); true also when it found nothing. */
 bool tree_clear(tree_spare *spare, uint64_t patience, const struct sweep **sweep);
 /* To be called before a child that is dead is reaped; `group` is known to be the tree's, or 0. True: no other death is to be awaited before the next sweep. */

@@ -263,10 +263,11 @@ const struct sweep *tree_signal(int number, tree_spare *spare)
 
 /* ---- the clearing of a tree ---- */
 
-void tree_clear_begin(void)
+void tree_clear_begin(pid_t group)
 {
 	clearing.moved = now();
 	clearing.awaited = 0;
+	clearing.group = group;
 }
 
 bool tree_clear(tree_spare *spare, uint64_t patience, const struct sweep **sweep)
@@ -290,9 +291,10 @@ bool tree_clear(tree_spare *spare, uint64_t patience, const struct sweep **sweep
 static void kill_group(pid_t zombie, pid_t known)
 {
 	const pid_t group = getpgid(zombie);
+	if (group <= 1 || group == clearing.group)
+		return;
 	const pid_t session = getsid(zombie);
-	if (group > 1 && group != clearing.group &&
-	    (group == zombie || group == known || (session > 0 && session != getsid(0)))) {
+	if (group == zombie || group == known || (session > 0 && session != getsid(0))) {
 		(void)kill(-group, SIGKILL);
 		clearing.group = group;
 	}

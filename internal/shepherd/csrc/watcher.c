@@ -82,7 +82,7 @@ static bool reap(void)
 		(void)waitpid(child, &status, __WALL); /* it is known to be dead */
 		/* A shepherd that exits by itself has cleared its tree. */
 		if (shepherd && status != 0)
-			tree_clear_begin();
+			tree_clear_begin(0);
 		if (shepherd ? status != 0 : !self.orphans) {
 			self.orphans = true;
 			self.stuck = false;
@@ -201,23 +201,17 @@ int watcher_main(int socket, bool attached)
 	self.channel.socket = socket;
 	close_inherited((unsigned int)socket + 1);
 	/* The hang-up is what counts; the pidfd says the same when a copy of the owner's end has leaked elsewhere. */
-	const pid_t owner = getppid();
-	self.owner = (int)syscall(SYS_pidfd_open, owner, 0); /* -1 where the kernel has none */
-	if (getppid() != owner) /* it has died, and its number may be somebody else's already */
-		return 0;
+	/* Should it have died by now, it is somebody else's, who dies too late; but then the hang-up is there. */
+	self.owner = (int)syscall(SYS_pidfd_open, getppid(), 0); /* -1 where the kernel has none */
 	/* The owner's child ends at once, so that whoever waits for the owner's children, or inherits them, has none of ours. */
 	const pid_t child = attached ? 0 : fork();
 	if (child != 0)
 		return child < 0 ? errno : 0;
-	if (!attached && setpgid(0, 0) != 0)
-		return watcher_refuse(socket, STEP_GROUP);
-	if (fcntl(socket, F_SETFD, FD_CLOEXEC) != 0)
-		return watcher_refuse(socket, STEP_DESCRIPTORS);
-	if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
-		return watcher_refuse(socket, STEP_SUBREAPER);
 	tree_open();
 	(void)prctl(PR_SET_DUMPABLE, 0); /* nobody else looks into it, or takes its descriptors; if it is refused, all else holds */
-	const enum step refused = refused_step();
+	const enum step refused = !attached && setpgid(0, 0) != 0 ? STEP_GROUP :
+		fcntl(socket, F_SETFD, FD_CLOEXEC) != 0 ? STEP_DESCRIPTORS :
+		prctl(PR_SET_CHILD_SUBREAPER, 1) != 0 ? STEP_SUBREAPER : refused_step();
 	if (refused != 0)
 		return watcher_refuse(socket, refused);
 	if (!greet())
