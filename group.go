@@ -1,11 +1,11 @@
 package netrunner
 
 import (
+	"container/heap"
 	"context"
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync"
 	"syscall"
 	"weak"
@@ -70,7 +70,7 @@ type members struct {
 
 	mu      sync.Mutex
 	closed  error               // why no more are started
-	queue   []*place            // that wait, by their tickets
+	queue   queue               // that wait
 	inside  map[*place]struct{} // that run, or are just being started
 	leaving int                 // that were not started, as is just being said
 	idle    chan struct{}       // closed when nobody is left; nil when nobody waits for that
@@ -102,6 +102,7 @@ type place struct {
 
 	// What follows is guarded by members.mu.
 	ready    chan struct{} // closed when it may be started
+	at       int           // in the queue
 	run      *run          // nil until it runs
 	lonely   bool          // nobody was inside when it came there
 	admitted uint64        // it included
@@ -253,21 +254,15 @@ func (m *members) refuse(cmd *Cmd) error {
 
 // enqueue puts a place among those that wait: behind all that have come before it.
 func (m *members) enqueue(p *place) {
-	at := len(m.queue)
-	for at > 0 && m.queue[at-1].ticket > p.ticket {
-		at--
-	}
 	p.ready = make(chan struct{})
-	m.queue = slices.Insert(m.queue, at, p)
+	heap.Push(&m.queue, p)
 	m.admit()
 }
 
 // admit lets those in who can be started now. It is called after each change.
 func (m *members) admit() {
 	for len(m.queue) > 0 && m.closed == nil && m.mayEnter() {
-		p := m.queue[0]
-		m.queue[0] = nil
-		m.queue = m.queue[1:]
+		p := heap.Pop(&m.queue).(*place)
 		p.lonely = len(m.inside) == 0
 		m.inside[p] = struct{}{}
 		m.starting++
@@ -374,7 +369,7 @@ func (p *place) wait() error {
 		return nil // and the start sees the context
 	default:
 	}
-	m.queue = slices.DeleteFunc(m.queue, func(other *place) bool { return other == p })
+	heap.Remove(&m.queue, p.at)
 	m.leaving++
 	err := context.Cause(p.ctx)
 	if p.refusal != nil {
