@@ -366,7 +366,7 @@ func (r *run) conclude(ended *shepherd.Ended, duration time.Duration, err error)
 	if err != nil {
 		r.err = fmt.Errorf("%q: %w: %w", r.name, ErrShepherdLost, err)
 		if r.cause != nil {
-			r.err = fmt.Errorf("%w (after: %w)", r.err, r.cause)
+			r.err = fmt.Errorf("%w (after: %w)", r.err, shownError{r.cause})
 		}
 		return
 	}
@@ -398,6 +398,6 @@ func (r *run) conclude(ended *shepherd.Ended, duration time.Duration, err error)
 		}
 		r.err = exit
 	case r.copyError != nil:
-		r.err = fmt.Errorf("%q: copy: %w", r.name, r.copyError)
+		r.err = fmt.Errorf("%q: copy: %w", r.name, shownError{r.copyError})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"runtime"
@@ -180,7 +181,7 @@ func (c *Cmd) explain(ctx context.Context, err error) error {
 	case context.Cause(ctx) != nil && errors.Is(err, context.Cause(ctx)):
 		return c.startError("start", "", err)
 	case errors.As(err, new(*shepherd.LostError)):
-		return c.startError("start", "", errors.Join(ErrShepherdLost, err))
+		return c.startError("start", "", fmt.Errorf("%w: %w", ErrShepherdLost, err))
 	default:
 		return c.startError("shepherd", "", err)
 	}

@@ -31,15 +31,15 @@ type WindowSize struct {
 func WindowSizeOf(f *os.File) (WindowSize, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
-		return WindowSize{}, fmt.Errorf("window size of %s: %w", f.Name(), err)
+		return WindowSize{}, fmt.Errorf("window size of %s: %w", printable(f.Name()), err)
 	}
 	var size *unix.Winsize
 	var sizeErr error
 	if err := raw.Control(func(fd uintptr) { size, sizeErr = unix.IoctlGetWinsize(int(fd), unix.TIOCGWINSZ) }); err != nil {
-		return WindowSize{}, fmt.Errorf("window size of %s: %w", f.Name(), err)
+		return WindowSize{}, fmt.Errorf("window size of %s: %w", printable(f.Name()), err)
 	}
 	if sizeErr != nil {
-		return WindowSize{}, fmt.Errorf("window size of %s: %w", f.Name(), sizeErr)
+		return WindowSize{}, fmt.Errorf("window size of %s: %w", printable(f.Name()), sizeErr)
 	}
 	return WindowSize{size.Row, size.Col, size.Xpixel, size.Ypixel}, nil
 }
