@@ -104,11 +104,27 @@ func readOnce(fd uintptr, b []byte) (n int, err error) {
 // in it: a thousand silent commands have none. Where the kernel can move the
 // data by itself, it does.
 func (o *outlet) copyTo(w io.Writer, count func(n int64)) error {
-	if to := kernelTarget(w); to != nil && o.run.limit == 0 && o.terminal == nil {
-		if done, err := o.spliceTo(to, count); done {
-			return err
-		}
+	if done, err := o.moveTo(w, count); done {
+		return err
 	}
+	return o.carryTo(w, count)
+}
+
+// moveTo is copyTo where the kernel can do it. When it is not done, the rest is
+// to be carried.
+func (o *outlet) moveTo(w io.Writer, count func(n int64)) (done bool, err error) {
+	if o.run.limit > 0 || o.terminal != nil {
+		return false, nil
+	}
+	to := kernelTarget(w)
+	if to == nil {
+		return false, nil
+	}
+	return o.spliceTo(to, count)
+}
+
+// carryTo is copyTo through a buffer.
+func (o *outlet) carryTo(w io.Writer, count func(n int64)) error {
 	raw, err := o.file.SyscallConn()
 	if err != nil {
 		return err
@@ -216,7 +232,7 @@ func (i *inlet) close() error {
 // Write is write, for io.WriterTo.
 func (i *inlet) Write(b []byte) (int, error) {
 	n, err := i.write(b)
-	if errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed) {
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed) || i.terminal != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		err = errUnwanted
 	}
 	return n, err
@@ -232,7 +248,7 @@ func (i *inlet) copyFrom(r io.Reader) error {
 	if closeErr := i.close(); errors.Is(closeErr, ErrNoEndOfInput) {
 		_, _ = i.write([]byte{4}) // Ctrl-D, which is what ends the input of most that read keys
 	}
-	if errors.Is(err, errUnwanted) || i.terminal != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+	if errors.Is(err, errUnwanted) {
 		return nil
 	}
 	return err
@@ -286,9 +302,11 @@ func (r *PipeReader) Read(b []byte) (int, error) {
 }
 
 // WriteTo writes all that comes to w until the command's output is at its end;
-// [io.Copy] calls it. From the pipe to a file, a TCP or Unix connection, or
-// another pipe, the kernel moves the data, and it never passes through this
-// process (man 2 splice).
+// [io.Copy] calls it. From the pipe to a regular file of a local file system, a
+// TCP or Unix connection, or another pipe that does not block, the kernel moves
+// the data, and it never passes through this process (man 2 splice). To terminals,
+// files that a network or a program serves, and sockets that block, it is copied:
+// the kernel would hold the pipe's lock while such a target waits.
 func (r *PipeReader) WriteTo(w io.Writer) (written int64, err error) {
 	if r.out == nil {
 		return 0, notPiped(r.field)
@@ -300,14 +318,25 @@ func (r *PipeReader) WriteTo(w io.Writer) (written int64, err error) {
 	return written, err
 }
 
-// feed gives all that comes to another command.
+// feed gives all that comes to another command. What fails is told apart as if
+// it were read and written: that the other one wants no more is no error, that
+// this one was cut off is.
 func (r *PipeReader) feed(to *inlet) error {
 	if r.out == nil {
 		return notPiped(r.field)
 	}
-	err := r.out.copyTo(to.file, func(n int64) { to.run.counters.wrote(int(n)) })
-	if errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed) {
+	done, err := false, error(nil)
+	if to.terminal == nil { // which has to be told what is typed
+		done, err = r.out.moveTo(to.file, func(n int64) { to.run.counters.wrote(int(n)) })
+	}
+	if !done {
+		err = r.out.carryTo(to, func(int64) {}) // which counts itself
+	}
+	if errors.Is(err, unix.EPIPE) {
 		return errUnwanted
+	}
+	if err == nil && r.out.run.exceeded() {
+		err = r.out.run.limitError()
 	}
 	return err
 }
