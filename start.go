@@ -59,9 +59,8 @@ func (c *Cmd) begin(ctx context.Context, onlyWaits bool, whole whole) (*Process,
 	if err := context.Cause(ctx); err != nil {
 		return nil, c.startError("start", "", err)
 	}
-	s := &starting{cmd: c, run: &run{name: c.name(), limit: c.MaxOutput, leave: c.Leftovers == LeaveLeftovers, whole: whole, done: make(chan struct{})}}
+	s := &starting{cmd: c, run: newRun(c, whole)}
 	defer s.close()
-	s.run.remaining.Store(c.MaxOutput)
 	spec, err := s.spec()
 	if err != nil {
 		s.closeOurs()
@@ -74,6 +73,7 @@ func (c *Cmd) begin(ctx context.Context, onlyWaits bool, whole whole) (*Process,
 		s.closeOurs()
 		return nil, c.explain(ctx, err)
 	}
+	close(s.run.begun)
 	totals.started.Add(1)
 	for _, begin := range s.copies {
 		begin()
@@ -93,15 +93,20 @@ func (c *Cmd) begin(ctx context.Context, onlyWaits bool, whole whole) (*Process,
 		p.cleanup = runtime.AddCleanup(p, (*run).drop, r)
 	}
 	if ctx.Done() != nil {
-		r.stopContext = context.AfterFunc(ctx, func() { r.stop(context.Cause(ctx)) })
+		r.stopContext = context.AfterFunc(ctx, func() { r.expire(context.Cause(ctx)) })
 	}
 	if c.Timeout > 0 {
-		r.timer = time.AfterFunc(c.Timeout-time.Since(r.start), func() { r.stop(timeoutError{c.Timeout}) })
+		r.timer = time.AfterFunc(c.Timeout-time.Since(r.start), func() { r.expire(timeoutError{c.Timeout}) })
 	}
-	p.observeStart(ctx, c)
-	if onlyWaits {
+	r.observer, r.ctx = c.Observer, ctx
+	switch {
+	case r.observer != nil && r.observer.Started != nil:
+		r.told = make(chan struct{})
+		go r.supervise(p.cleanup)
+		p.observeStart(ctx, c)
+	case onlyWaits:
 		r.supervise(p.cleanup)
-	} else {
+	default:
 		go r.supervise(p.cleanup)
 	}
 	return p, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -29,15 +30,37 @@ type outlet struct {
 	file     *os.File
 	bytes    *atomic.Int64 // what this stream has brought
 	run      *run
-	terminal *terminal   // nil for a pipe
-	ended    atomic.Bool // the command's tree is gone
+	terminal *terminal    // nil for a pipe
+	ended    atomic.Bool  // the command's tree is gone
+	rest     atomic.Int64 // of a pipe's content, from then on
 }
 
 // end says that whatever is to be read is in the pipe by now: from here on an
 // empty pipe is at its end, even if a process outside the tree holds it open.
 func (o *outlet) end() {
+	if !o.ended.Load() && o.terminal == nil {
+		// What is left on purpose may go on writing: that is not the command's any more.
+		o.rest.Store(o.waiting())
+	}
 	o.ended.Store(true)
 	_ = o.file.SetReadDeadline(time.Unix(1, 0)) // wakes a reader that waits
+}
+
+// waiting is how much is in the pipe.
+func (o *outlet) waiting() (n int64) {
+	n = math.MaxInt64 // when it can't be known
+	if raw, err := o.file.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { n = inPipe(int(fd), n) })
+	}
+	return n
+}
+
+// inPipe asks the kernel, in an int (man 7 pipe, FIONREAD).
+func inPipe(fd int, unknown int64) int64 {
+	if n, err := unix.IoctlGetInt(fd, unix.TIOCINQ); err == nil {
+		return int64(n)
+	}
+	return unknown
 }
 
 func (o *outlet) read(b []byte) (n int, err error) {
@@ -69,6 +92,13 @@ func (o *outlet) readRest(b []byte) (n int, err error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
+	if o.terminal == nil {
+		rest := o.rest.Load()
+		if rest <= 0 {
+			return 0, io.EOF
+		}
+		b = b[:min(int64(len(b)), rest)]
+	}
 	raw, err := o.file.SyscallConn()
 	if err != nil {
 		return 0, err
@@ -76,6 +106,7 @@ func (o *outlet) readRest(b []byte) (n int, err error) {
 	if controlErr := raw.Control(func(fd uintptr) { n, err = o.readOnce(fd, b) }); controlErr != nil {
 		return 0, controlErr
 	}
+	o.rest.Add(-int64(n))
 	if err == unix.EAGAIN || err == nil && n == 0 {
 		return 0, io.EOF
 	}

@@ -119,10 +119,16 @@ func (c *Cmd) openTerminal() (*terminal, error) {
 		return nil, c.startError("open terminal", pty.Device, err)
 	}
 	t := &terminal{master: pair.Master, slave: pair.Slave, inputs: c.Terminal.RecordInput}
+	prepared := false
+	defer func() {
+		if !prepared { // also when Modes panics, or what takes the recording
+			pair.Close()
+		}
+	}()
 	if err := t.prepare(c); err != nil {
-		pair.Close()
 		return nil, err
 	}
+	prepared = true
 	return t, nil
 }
 
