@@ -2,6 +2,7 @@ package netrunner
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"time"
 
@@ -61,11 +62,12 @@ func (c *capture) end(r *run) {
 	}
 	defer unix.Close(c.pipe) //nolint:errcheck // it was only read
 	var buffer [4096]byte
-	for {
-		n, _ := readOnce(uintptr(c.pipe), buffer[:]) // EAGAIN: somebody outside the tree holds it
+	for rest := inPipe(c.pipe, math.MaxInt64); rest > 0; {
+		n, _ := readOnce(uintptr(c.pipe), buffer[:min(rest, int64(len(buffer)))]) // EAGAIN: somebody outside the tree holds it
 		if n == 0 {
 			return
 		}
+		rest -= int64(n)
 		r.counters.read(&r.counters.bytesErr, n)
 		_, _ = c.Write(buffer[:r.allow(n)]) // never fails
 	}

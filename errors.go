@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+	"unicode/utf8"
 )
 
 // Reasons for which a command was stopped; an [ExitError] wraps them.
@@ -38,7 +39,7 @@ func (e *StartError) Error() string {
 	if e.Subject != "" {
 		text += " " + strconv.Quote(e.Subject)
 	}
-	return text + ": " + e.Err.Error()
+	return text + ": " + shown(e.Err)
 }
 
 // Unwrap returns the cause.
@@ -57,19 +58,23 @@ type ExitError struct {
 	Cause error
 
 	// Stderr holds the first and the last 32 KiB of standard error when nobody
-	// asked for it, with a note in place of what is missing between them.
+	// asked for it, with a note in place of what is missing between them. The
+	// bytes are the command's, as they came: don't show them on a terminal.
 	Stderr []byte
 }
 
-// Error names the command, why and how it ended, and its last words.
+// Error names the command, why and how it ended, and its last words. Words that
+// would do more to a terminal than be read (control characters, format
+// characters, bytes that are no UTF-8) are quoted, as in every error text of this
+// package; Stderr has them as they came.
 func (e *ExitError) Error() string {
 	text := strconv.Quote(e.Command) + ": "
 	if e.Cause != nil {
-		text += e.Cause.Error() + ": "
+		text += shown(e.Cause) + ": "
 	}
 	text += e.State.String()
 	if words := lastLine(e.Stderr); len(words) > 0 {
-		text += ": " + string(words)
+		text += ": " + printable(string(words))
 	}
 	return text
 }
@@ -82,7 +87,14 @@ func lastLine(b []byte) []byte {
 	const most = 256
 	b = bytes.TrimSpace(b)
 	b = b[bytes.LastIndexByte(b, '\n')+1:]
-	return b[:min(len(b), most)]
+	if len(b) <= most {
+		return b
+	}
+	end := most
+	for end > most-utf8.UTFMax && !utf8.RuneStart(b[end]) { // not within a character
+		end--
+	}
+	return b[:end]
 }
 
 // LeftoverError says that processes of a command's tree could not be killed:

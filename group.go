@@ -1,11 +1,11 @@
 package netrunner
 
 import (
+	"container/heap"
 	"context"
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync"
 	"syscall"
 	"weak"
@@ -70,8 +70,9 @@ type members struct {
 
 	mu      sync.Mutex
 	closed  error               // why no more are started
-	queue   []*place            // that wait, by their tickets
-	inside  map[*place]struct{} // that run, or are just being started
+	queue   queue               // that wait
+	inside  map[*place]struct{} // that run, or are just being started, or whose end is just being said
+	taken   int                 // places, by those that run or are just being started
 	leaving int                 // that were not started, as is just being said
 	idle    chan struct{}       // closed when nobody is left; nil when nobody waits for that
 	first   error               // of Wait
@@ -102,10 +103,12 @@ type place struct {
 
 	// What follows is guarded by members.mu.
 	ready    chan struct{} // closed when it may be started
+	at       int           // in the queue
 	run      *run          // nil until it runs
 	lonely   bool          // nobody was inside when it came there
 	admitted uint64        // it included
 	ends     uint64        // when it came inside
+	failure  error         // of the command, before its observer was told
 	refusal  error         // for what has run out, while it waits again
 }
 
@@ -151,7 +154,7 @@ func (g *Group) Go(ctx context.Context, cmd *Cmd) {
 		cmd = &template
 	}
 	if place, err := m.enter(ctx, cmd, true); err == nil {
-		go place.start(false) //nolint:errcheck // the group has been told
+		go place.startAlone()
 	}
 }
 
@@ -159,11 +162,14 @@ func (g *Group) Go(ctx context.Context, cmd *Cmd) {
 // the first that a command of the group has ended with, or that has kept one
 // given to Go from being started; the other errors are those of [Process.Wait].
 // A command that Close, StopOnError, its context or a call has stopped ends with
-// an error too. More can be started later; the error stays.
+// an error too. More can be started later; the error stays. To code that is called
+// for a command of the group it returns [ErrWaitsForItself].
 func (g *Group) Wait() error {
 	m := g.open()
 	defer runtime.KeepAlive(g.held)
-	m.waitIdle()
+	if err := m.waitIdle(); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.first
@@ -173,12 +179,15 @@ func (g *Group) Wait() error {
 // waits until they are gone; those that wait are not started, nor are later ones.
 // How the commands ended is for Wait to say: Close returns an error when it is
 // not certain that all of a command of this group is gone. It may be called more
-// than once.
+// than once. Code that is called for a command of the group, its Observer say, gets
+// [ErrWaitsForItself]: the group is closed then, but its end not waited for.
 func (g *Group) Close() error {
 	m := g.open()
 	defer runtime.KeepAlive(g.held)
 	m.close(ErrGroupClosed)
-	m.waitIdle()
+	if err := m.waitIdle(); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.unclean
@@ -253,22 +262,17 @@ func (m *members) refuse(cmd *Cmd) error {
 
 // enqueue puts a place among those that wait: behind all that have come before it.
 func (m *members) enqueue(p *place) {
-	at := len(m.queue)
-	for at > 0 && m.queue[at-1].ticket > p.ticket {
-		at--
-	}
 	p.ready = make(chan struct{})
-	m.queue = slices.Insert(m.queue, at, p)
+	heap.Push(&m.queue, p)
 	m.admit()
 }
 
 // admit lets those in who can be started now. It is called after each change.
 func (m *members) admit() {
 	for len(m.queue) > 0 && m.closed == nil && m.mayEnter() {
-		p := m.queue[0]
-		m.queue[0] = nil
-		m.queue = m.queue[1:]
-		p.lonely = len(m.inside) == 0
+		p := heap.Pop(&m.queue).(*place)
+		p.lonely = m.taken == 0
+		m.taken++
 		m.inside[p] = struct{}{}
 		m.starting++
 		m.admitted++
@@ -286,7 +290,7 @@ func (m *members) admit() {
 
 func (m *members) mayEnter() bool {
 	switch {
-	case m.limit > 0 && len(m.inside) >= m.limit:
+	case m.limit > 0 && m.taken >= m.limit:
 		return false
 	case !m.scarce:
 		return true
@@ -294,12 +298,16 @@ func (m *members) mayEnter() bool {
 		return false
 	}
 	// Where nobody is inside, one more start shows whether anything can help.
-	return len(m.inside) == 0 || m.ends > m.failedAt
+	return m.taken == 0 || m.ends > m.failedAt
 }
 
 func (m *members) empty() bool { return len(m.queue)+len(m.inside)+m.leaving == 0 }
 
-func (m *members) waitIdle() {
+// waitIdle fails where it would wait for ever.
+func (m *members) waitIdle() error {
+	if isWithin(func(f frame) bool { return f.of() == m }) {
+		return fmt.Errorf("group: %w", ErrWaitsForItself)
+	}
 	m.mu.Lock()
 	for !m.empty() {
 		if m.idle == nil {
@@ -311,6 +319,7 @@ func (m *members) waitIdle() {
 		m.mu.Lock()
 	}
 	m.mu.Unlock()
+	return nil
 }
 
 func (m *members) close(cause error) {
@@ -343,13 +352,51 @@ func (m *members) fail(err error) {
 	}
 }
 
+// startAlone is start in a goroutine of the group's, which the panic of an
+// observer or of Terminal.Modes must not end the program in: it is the group's error.
+func (p *place) startAlone() {
+	defer func() {
+		if value := recover(); value != nil {
+			m := p.members
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.fail(p.cmd.startError("call", "", panicError(value)))
+		}
+	}()
+	_, _ = p.start(false) // the group has been told
+}
+
+// begin is Cmd.begin, but that a panic in it gives the place back.
+func (p *place) begin(onlyWaits bool) (*Process, error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		m := p.members
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if p.run != nil { // which has the place until its end
+			return
+		}
+		delete(m.inside, p)
+		m.taken--
+		m.starting--
+		p.cancel(nil)
+		m.admit()
+	}()
+	process, err := p.cmd.begin(p.ctx, onlyWaits, p)
+	returned = true
+	return process, err
+}
+
 // start waits until the command may be started, and starts it, as often as it takes.
 func (p *place) start(onlyWaits bool) (*Process, error) {
 	for {
 		if err := p.wait(); err != nil {
 			return nil, p.giveUp(err)
 		}
-		process, err := p.cmd.begin(p.ctx, onlyWaits, p)
+		process, err := p.begin(onlyWaits)
 		if err == nil {
 			return process, nil
 		}
@@ -374,7 +421,7 @@ func (p *place) wait() error {
 		return nil // and the start sees the context
 	default:
 	}
-	m.queue = slices.DeleteFunc(m.queue, func(other *place) bool { return other == p })
+	heap.Remove(&m.queue, p.at)
 	m.leaving++
 	err := context.Cause(p.ctx)
 	if p.refusal != nil {
@@ -390,6 +437,7 @@ func (p *place) failed(err error) (again bool, _ error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.inside, p)
+	m.taken--
 	m.starting--
 	var refused *StartError
 	if p.ctx.Err() != nil || !errors.As(err, &refused) || !ranOut(err) {
@@ -424,6 +472,7 @@ func (p *place) giveUp(err error) error {
 		}
 		m.admit()
 	}()
+	defer entered(frame{members: m})()
 	return notStarted(p.caller, p.cmd, err)
 }
 
@@ -458,6 +507,20 @@ func (p *place) began(process *Process) (heldWith any) {
 	return held
 }
 
+// concluded is told by the command's goroutine. Its place is another's from here
+// on, unless it was the failure of it that closes the group.
+func (p *place) concluded(r *run) {
+	m := p.members
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.taken--
+	m.ends++
+	if p.failure = r.err; p.failure != nil {
+		m.fail(p.failure)
+	}
+	m.admit()
+}
+
 // ended is told by the command's goroutine.
 func (p *place) ended(r *run) {
 	m := p.members
@@ -466,7 +529,6 @@ func (p *place) ended(r *run) {
 	r.announce()
 	p.cancel(nil)
 	delete(m.inside, p)
-	m.ends++
 	if held := m.held.Value(); held != nil {
 		delete(held.processes, r)
 	} else if m.closed == nil { // and its cleanup is on its way
@@ -485,6 +547,9 @@ func (p *place) ended(r *run) {
 		m.stats.Failed++
 		if m.unclean == nil && uncertain(r.err) {
 			m.unclean = r.err
+		}
+		if p.failure != nil && m.first == p.failure { // the observer may have made more of it
+			m.first = r.err
 		}
 		m.fail(r.err)
 	}

@@ -19,13 +19,19 @@ import (
 //
 // The functions are called synchronously, and a command's goroutine goes on
 // when they return, so they should be quick. Which goroutine that is, and what
-// waits for it, is said at each of them. A panic in them is the caller's: it is
-// not recovered. One in Started kills the command, so that nothing is lost when
-// the caller of Start recovers from it.
+// waits for it, is said at each of them. No lock is held: they may call what they
+// like, start other commands, stop this one, or close its group. What would wait
+// for the function itself returns [ErrWaitsForItself] to it.
+//
+// A panic in them is the caller's. One in Started or NotStarted passes through
+// Start and Run; one in Started kills the command, so that nothing is lost when
+// the caller recovers. With [Group.Go] it is the error of the group's Wait. One in
+// Leftovers or Exited is a [*PanicError] of Wait and Run.
 type Observer struct {
 	// Started is called when the program runs, by the goroutine that called
 	// Start or Run (with [Group.Go], one of the group's), which waits for it. The
-	// command doesn't wait, and its time runs. With Run, it may be as late as 30 ms after the start, or as the end
+	// command doesn't wait, and its time runs: Started may wait for it to be
+	// stopped. With Run, it may be as late as 30 ms after the start, or as the end
 	// of a command that is over sooner.
 	//
 	// The context is that of Start or Run. The one that Started returns, say with
@@ -44,9 +50,9 @@ type Observer struct {
 
 	// Exited is called when the tree is gone, output that is copied has been
 	// written, and the result is final, but before Wait returns and Done is
-	// closed. Both wait for it, as do Stop and Run; it must not wait for the
-	// command itself. The goroutine is the command's own; with Run it is Run's
-	// caller. The context may be over by now: that may be why the command ended.
+	// closed. Both wait for it, as do Stop and Run. The goroutine is the command's
+	// own, or Run's caller. In a group the command's place is free already, so
+	// that it can be started again. The context may be over by now: that may be why the command ended.
 	Exited func(context.Context, ExitedInfo)
 }
 
@@ -94,19 +100,22 @@ func (c *Cmd) notStarted(ctx context.Context, err error) error {
 	return err
 }
 
-// observeStart is for a command that runs, and that nobody waits for yet.
+// observeStart is for a command that runs, and whose end is waited for already:
+// Started may stop it, and wait until it is gone.
 func (p *Process) observeStart(ctx context.Context, c *Cmd) {
 	r := p.run
-	r.observer, r.ctx = c.Observer, ctx
-	if r.observer == nil || r.observer.Started == nil {
-		return
-	}
+	defer close(r.told)
+	defer entered(frame{run: r})()
 	returned := false
 	defer func() {
-		if !returned { // it has panicked, and nobody will get the Process
-			r.stopped.Store(true)
-			_ = r.running.Kill() // when it has ended, it is as well
-			go r.supervise(p.cleanup)
+		if returned {
+			return
+		}
+		value := recover()
+		r.panicked(panicError(value)) // nobody will get the Process
+		_ = r.running.Kill()          // when it has ended, it is as well
+		if value != nil {
+			panic(value) // it is the caller's
 		}
 	}()
 	if with := r.observer.Started(ctx, StartedInfo{c, p, r.running.PID(), r.start}); with != nil {
@@ -118,9 +127,6 @@ func (p *Process) observeStart(ctx context.Context, c *Cmd) {
 // observeEnd is for a command whose result is known to nobody else yet.
 func (r *run) observeEnd(ended *shepherd.Ended) {
 	o := r.observer
-	if o == nil {
-		return
-	}
 	pid := r.running.PID()
 	if o.Leftovers != nil && ended.Killed+ended.Left > 0 {
 		o.Leftovers(r.ctx, LeftoversInfo{r.name, pid, ended.Killed, ended.Left, ended.LeftPIDs})

@@ -367,7 +367,8 @@ func TestAPanicOfTheObserverLosesNothing(t *testing.T) {
 	cmd := netrunner.Command("true")
 	cmd.Observer = &netrunner.Observer{Exited: func(context.Context, netrunner.ExitedInfo) { panic("in Exited") }}
 	defer func() {
-		if got := recover(); got != "in Exited" {
+		got := recover()
+		if panicked, ok := got.(*netrunner.PanicError); !ok || panicked.Value != "in Exited" {
 			t.Errorf("recovered %v", got)
 		}
 	}()

@@ -152,7 +152,7 @@ func (p *PipelineProcess) discard() {
 	for _, process := range slices.Backward(p.processes) {
 		if process != nil {
 			_ = process.Kill() // when it has ended, or can't be told, its end is seen all the same
-			_, _ = process.Wait()
+			<-process.run.done
 		}
 	}
 }
@@ -214,13 +214,27 @@ func (p *PipelineProcess) Stop(ctx context.Context) error {
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	select {
-	case <-p.joint.done:
-		runtime.KeepAlive(p)
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	ended := []<-chan struct{}{p.joint.done}
+	if p.joint.waitsForItself() {
+		ended = nil
+		for _, process := range p.processes {
+			ended = append(ended, process.run.gone)
+		}
 	}
+	for _, ended := range ended {
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	runtime.KeepAlive(p)
+	return nil
+}
+
+// waitsForItself reports whether the caller is called for one of the commands.
+func (j *joint) waitsForItself() bool {
+	return isWithin(func(f frame) bool { return f.run != nil && f.run.whole == whole(j) })
 }
 
 // Kill sends SIGKILL to the trees of all commands, without grace and without
@@ -269,7 +283,14 @@ func (p *PipelineProcess) Done() <-chan struct{} {
 // more. The states are those of the commands, in their order; one is nil when
 // its error wraps [ErrShepherdLost].
 func (p *PipelineProcess) Wait() ([]*State, error) {
-	<-p.joint.done
+	select {
+	case <-p.joint.done:
+	default:
+		if p.joint.waitsForItself() {
+			return nil, fmt.Errorf("pipeline: %w", ErrWaitsForItself)
+		}
+		<-p.joint.done
+	}
 	states := make([]*State, len(p.processes))
 	var failed error
 	for i, process := range p.processes {
@@ -322,6 +343,9 @@ func (p *PipelineProcess) Stats() Stats {
 
 // began has nothing to do: the pipeline is not complete yet.
 func (j *joint) began(*Process) any { return nil }
+
+// concluded has nothing to do: a pipeline has no places.
+func (j *joint) concluded(*run) {}
 
 func (j *joint) ended(r *run) {
 	r.announce()

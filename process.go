@@ -35,6 +35,9 @@ type whole interface {
 	// ended calls r.announce. Where it holds a lock meanwhile, whoever has seen
 	// the end of the command also sees what ended makes of it.
 	ended(r *run)
+	// concluded is told before that, and before the observer is, that the tree
+	// is gone and r.err known.
+	concluded(r *run)
 }
 
 // run is what the goroutines of a command work on. It does not refer to the
@@ -55,15 +58,21 @@ type run struct {
 	stdout, stderr *outlet
 	outlets        []*outlet // every pipe that the command writes to
 	pipes          struct{ stdin, stdout, stderr bool }
-	captured       *capture       // of Stderr when nobody asked for it
-	copies         sync.WaitGroup // of output
-	delayed        []func()       // copy what is there, unless a goroutine does
-	input          chan struct{}  // closed when the copy of input has ended; nil without one
+	captured       *capture      // of Stderr when nobody asked for it
+	copies         []*copying    // of output
+	delayed        []func()      // copy what is there, unless a goroutine does
+	input          chan struct{} // closed when the copy of input has ended; nil without one
 
 	observer *Observer       // may be nil
 	ctx      context.Context // for it
 
 	endContext func() // nothing is stopped by it any more
+
+	begun    chan struct{} // closed when running is set, or never will be
+	told     chan struct{} // closed when Observer.Started has returned; nil without one
+	gone     chan struct{} // closed when the tree is gone
+	hurried  chan struct{} // closed when the command is to be stopped
+	hurrying sync.Once
 
 	done chan struct{} // closed when what follows is final
 	// state is nil when the shepherd was lost.
@@ -79,6 +88,15 @@ type run struct {
 	pinned    *Process // by Done, until the end
 	cause     error    // why it was stopped; the first reason counts
 	copyError error    // the first
+	panic     *PanicError
+	final     bool // nothing of the above changes any more
+}
+
+func newRun(c *Cmd, whole whole) *run {
+	r := &run{name: c.name(), limit: c.MaxOutput, leave: c.Leftovers == LeaveLeftovers, whole: whole}
+	r.remaining.Store(c.MaxOutput)
+	r.begun, r.gone, r.hurried, r.done = make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
+	return r
 }
 
 // PID returns the command's process id, which is also its process group's
@@ -139,21 +157,23 @@ func (p *Process) WithHandle(f func(handle uintptr)) error {
 // Stop sends the stop signal, after the grace SIGKILL to all that is left, and
 // waits until the tree is gone. When the context ends earlier Stop returns its
 // cause, and the stop goes on. A command that has ended already is no error.
+//
+// A Writer or Reader of the command and its Observer's functions may call Stop: it
+// returns to them when the tree is gone, though the copy or the end is not over.
 func (p *Process) Stop(ctx context.Context) error {
 	if err := p.beginStop(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	select {
-	case <-p.run.done:
-		runtime.KeepAlive(p)
-		return nil
-	case <-ctx.Done():
+	if !awaitStop(p.run, p.run.done, ctx.Done()) {
 		return context.Cause(ctx)
 	}
+	runtime.KeepAlive(p)
+	return nil
 }
 
 func (p *Process) beginStop() error {
 	p.run.stopped.Store(true)
+	p.run.hurry()
 	return p.request("stop", p.run.running.Stop)
 }
 
@@ -161,6 +181,7 @@ func (p *Process) beginStop() error {
 // [os.ErrProcessDone] says that it has ended.
 func (p *Process) Kill() error {
 	p.run.stopped.Store(true)
+	p.run.hurry()
 	return p.request("kill", p.run.running.Kill)
 }
 
@@ -195,10 +216,34 @@ func (p *Process) Done() <-chan struct{} {
 // [ErrShepherdLost] when it isn't known how it ended, and is that of the copy
 // when the command succeeded but its input could not be read or its output not
 // be written. The State is nil only with ErrShepherdLost.
+//
+// When a Writer or Reader of the command or its Observer has panicked, Wait panics
+// with a [*PanicError] in the end. To them themselves it returns
+// [ErrWaitsForItself]. A Writer that does not return is waited for, until the
+// command was stopped, or its Timeout or context is over, and the tree is gone for
+// five seconds: the error is [ErrCopyBlocked] then.
 func (p *Process) Wait() (*State, error) {
-	<-p.run.done
-	runtime.KeepAlive(p)
+	if err := p.await(); err != nil {
+		return nil, err
+	}
+	if panicked := p.run.panic; panicked != nil {
+		panic(panicked)
+	}
 	return p.run.state, p.run.err
+}
+
+// await waits for the end, and fails where that would be for ever.
+func (p *Process) await() error {
+	select {
+	case <-p.run.done:
+	default:
+		if p.run.waitsForItself() {
+			return fmt.Errorf("%q: %w", p.run.name, ErrWaitsForItself)
+		}
+		<-p.run.done
+	}
+	runtime.KeepAlive(p)
+	return nil
 }
 
 // Stats returns the figures so far, or the final ones.
@@ -237,12 +282,25 @@ func (r *run) stop(cause error) {
 	}
 	r.mu.Unlock()
 	r.stopped.Store(true)
+	r.hurry()
 	_ = r.running.Stop() // when it has ended, or can't be told, its end is seen all the same
+}
+
+// expire is stop, for a reason that says nothing of a command that is gone: then
+// only its Writers are not waited for much longer.
+func (r *run) expire(cause error) {
+	select {
+	case <-r.gone:
+		r.hurry()
+	default:
+		r.stop(cause)
+	}
 }
 
 // drop ends a command whose Process was collected, as if the owner had died.
 func (r *run) drop() {
 	r.dropped.Store(true)
+	r.hurry()
 	r.running.Abandon()
 }
 
@@ -275,9 +333,10 @@ func (r *run) copied(err error) {
 
 // supervise waits for the end. It is the one goroutine that every command has.
 func (r *run) supervise(cleanup runtime.Cleanup) {
+	defer cleanup.Stop()
 	ended, err := r.running.Wait()
 	duration := time.Since(r.start)
-	r.endContext()
+	close(r.gone)
 	if r.terminal != nil {
 		r.terminal.end()
 	}
@@ -288,6 +347,7 @@ func (r *run) supervise(cleanup runtime.Cleanup) {
 		r.captured.end(r)
 	}
 	r.endCopies()
+	r.endContext()
 	if r.terminal != nil {
 		if err := r.terminal.recordError.Load(); err != nil {
 			r.copied(*err)
@@ -295,16 +355,6 @@ func (r *run) supervise(cleanup runtime.Cleanup) {
 	}
 	r.endInput()
 	r.finish(&ended, duration, err)
-	cleanup.Stop()
-}
-
-// endCopies waits until all output is copied. The outlets have been told that
-// nothing more comes, or are closed.
-func (r *run) endCopies() {
-	for _, copyAll := range r.delayed {
-		copyAll()
-	}
-	r.copies.Wait()
 }
 
 // endInput closes the command's input and waits for its copy.
@@ -337,7 +387,16 @@ func (r *run) finish(ended *shepherd.Ended, duration time.Duration, err error) {
 	}
 	r.conclude(ended, duration, err)
 	r.countEnd(ended)
-	r.observeEnd(ended)
+	if r.whole != nil {
+		r.whole.concluded(r)
+	}
+	if r.observer == nil {
+		return
+	}
+	if r.told != nil {
+		<-r.told
+	}
+	r.observed(func() { r.observeEnd(ended) })
 }
 
 // announce makes the result known to whoever waits.
@@ -345,6 +404,7 @@ func (r *run) announce() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pinned = nil
+	r.final = true
 	close(r.done)
 }
 
@@ -360,7 +420,7 @@ func (r *run) conclude(ended *shepherd.Ended, duration time.Duration, err error)
 	if err != nil {
 		r.err = fmt.Errorf("%q: %w: %w", r.name, ErrShepherdLost, err)
 		if r.cause != nil {
-			r.err = fmt.Errorf("%w (after: %w)", r.err, r.cause)
+			r.err = fmt.Errorf("%w (after: %w)", r.err, shownError{r.cause})
 		}
 		return
 	}
@@ -384,6 +444,9 @@ func (r *run) conclude(ended *shepherd.Ended, duration time.Duration, err error)
 	if cause == nil && !r.state.Success() {
 		cause = r.copyError // a command whose output could not be written is told by SIGPIPE
 	}
+	if cause != nil && errors.Is(r.copyError, ErrCopyBlocked) && cause != r.copyError {
+		cause = fmt.Errorf("%w: %w", cause, r.copyError)
+	}
 	switch {
 	case cause != nil || !r.state.Success():
 		exit := &ExitError{Command: r.name, State: r.state, Cause: cause}
@@ -392,6 +455,6 @@ func (r *run) conclude(ended *shepherd.Ended, duration time.Duration, err error)
 		}
 		r.err = exit
 	case r.copyError != nil:
-		r.err = fmt.Errorf("%q: copy: %w", r.name, r.copyError)
+		r.err = fmt.Errorf("%q: copy: %w", r.name, shownError{r.copyError})
 	}
 }

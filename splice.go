@@ -14,12 +14,20 @@ import (
 // without privileges has, unless the administrator says otherwise (man 7 pipe).
 const spliceSize = 1 << 20
 
+// target is what a splice goes to.
+type target struct {
+	raw     syscall.RawConn
+	regular bool // a file, which O_NONBLOCK means nothing to
+}
+
 // kernelTarget returns w's descriptor if the kernel can move a pipe's pages
 // there by itself. Only types whose Write does nothing more are taken: one that
 // embeds a connection may have a Write of its own. They are compared by name, so
 // that nobody has to link the net package for this one.
-func kernelTarget(w io.Writer) syscall.RawConn {
+func kernelTarget(w io.Writer) *target {
 	switch t := reflect.TypeOf(w); {
+	case t == nil:
+		return nil
 	case t == reflect.TypeFor[*os.File]():
 	case t.Kind() == reflect.Pointer && t.Elem().PkgPath() == "net" && (t.Elem().Name() == "TCPConn" || t.Elem().Name() == "UnixConn"):
 	default:
@@ -29,13 +37,74 @@ func kernelTarget(w io.Writer) syscall.RawConn {
 	if err != nil {
 		return nil // closed: let Write say so
 	}
-	return raw
+	to := &target{raw: raw}
+	fit := false
+	if raw.Control(func(fd uintptr) { fit, to.regular = neverBlocks(int(fd)) }) != nil || !fit {
+		return nil
+	}
+	return to
 }
+
+// neverBlocks reports whether a splice to a file returns whoever reads there, or
+// does not. The kernel holds the lock of the pipe meanwhile, and a command that
+// wants to write to the pipe, or to close it, waits for the lock: not even SIGKILL
+// ends it. So no terminals and other devices, no file system that a program or
+// another machine serves, and no socket that waits.
+func neverBlocks(fd int) (fit, regular bool) {
+	var stat unix.Stat_t
+	if unix.Fstat(fd, &stat) != nil {
+		return false, false
+	}
+	switch stat.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return isLocal(fd), true
+	case unix.S_IFIFO:
+		return nonBlocking(fd), false
+	case unix.S_IFSOCK:
+		kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+		return err == nil && kind == unix.SOCK_STREAM && nonBlocking(fd), false // of others each Write is a message
+	}
+	return false, false
+}
+
+// nonBlocking looks each time: whoever shares the file may change it (man 2 fcntl, F_SETFL).
+func nonBlocking(fd int) bool {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_NONBLOCK != 0
+}
+
+// isLocal reports whether a regular file is on a file system that the kernel
+// serves by itself, from memory or a disk (man 2 statfs). Those not known are not.
+func isLocal(fd int) bool {
+	var stat unix.Statfs_t
+	for {
+		switch err := unix.Fstatfs(fd, &stat); err {
+		case nil:
+		case unix.EINTR:
+			continue
+		default:
+			return false
+		}
+		break
+	}
+	switch uint32(stat.Type) { //nolint:gosec // the numbers are of 32 bits
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC,
+		unix.TMPFS_MAGIC, unix.RAMFS_MAGIC, unix.OVERLAYFS_SUPER_MAGIC, zfsMagic, bcachefsMagic:
+		return true
+	}
+	return false
+}
+
+const (
+	zfsMagic      = 0x2fc12fc1
+	bcachefsMagic = 0xca451a4e
+)
 
 // splicer moves what comes from a pipe to a file, a socket or another pipe
 // without bringing it into this process (man 2 splice).
 type splicer struct {
 	from, to syscall.RawConn
+	regular  bool // a file, which O_NONBLOCK means nothing to
 	n        int64
 	err      error
 }
@@ -80,6 +149,9 @@ func (s *splicer) move() (result spliced, waitErr error) {
 
 func (s *splicer) once(in, out uintptr) spliced {
 	s.n, s.err = 0, nil
+	if !s.regular && !nonBlocking(int(out)) {
+		return unfit // it was made to block meanwhile
+	}
 	for {
 		n, err := unix.Splice(int(in), nil, int(out), nil, spliceSize, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
 		switch {
@@ -105,12 +177,12 @@ func (s *splicer) once(in, out uintptr) spliced {
 
 // spliceTo moves all that comes to a target of the kernel's kind. It is done
 // when it returns true; else the rest has to be copied.
-func (o *outlet) spliceTo(to syscall.RawConn, count func(n int64)) (done bool, err error) {
+func (o *outlet) spliceTo(to *target, count func(n int64)) (done bool, err error) {
 	from, err := o.file.SyscallConn()
 	if err != nil {
 		return true, err
 	}
-	for s := (&splicer{from: from, to: to}); ; {
+	for s := (&splicer{from: from, to: to.raw, regular: to.regular}); ; {
 		result, err := s.move()
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded) && o.ended.Load():

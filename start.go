@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"runtime"
@@ -60,9 +61,8 @@ func (c *Cmd) begin(ctx context.Context, onlyWaits bool, whole whole) (*Process,
 	if err := context.Cause(ctx); err != nil {
 		return nil, c.startError("start", "", err)
 	}
-	s := &starting{cmd: c, run: &run{name: c.name(), limit: c.MaxOutput, leave: c.Leftovers == LeaveLeftovers, whole: whole, done: make(chan struct{})}}
+	s := &starting{cmd: c, run: newRun(c, whole)}
 	defer s.close()
-	s.run.remaining.Store(c.MaxOutput)
 	spec, err := s.spec()
 	if err != nil {
 		s.closeOurs()
@@ -77,6 +77,7 @@ func (c *Cmd) begin(ctx context.Context, onlyWaits bool, whole whole) (*Process,
 		s.closeOurs()
 		return nil, c.explain(limited, spec, err)
 	}
+	close(s.run.begun)
 	totals.started.Add(1)
 	for _, begin := range s.copies {
 		begin()
@@ -97,13 +98,18 @@ func (c *Cmd) begin(ctx context.Context, onlyWaits bool, whole whole) (*Process,
 	}
 	r.endContext = cancel
 	if limited.Done() != nil {
-		stop := context.AfterFunc(limited, func() { r.stop(context.Cause(limited)) })
+		stop := context.AfterFunc(limited, func() { r.expire(context.Cause(limited)) })
 		r.endContext = func() { stop(); cancel() }
 	}
-	p.observeStart(ctx, c)
-	if onlyWaits {
+	r.observer, r.ctx = c.Observer, ctx
+	switch {
+	case r.observer != nil && r.observer.Started != nil:
+		r.told = make(chan struct{})
+		go r.supervise(p.cleanup)
+		p.observeStart(ctx, c)
+	case onlyWaits:
 		r.supervise(p.cleanup)
-	} else {
+	default:
 		go r.supervise(p.cleanup)
 	}
 	return p, nil
@@ -192,7 +198,7 @@ func (c *Cmd) explain(ctx context.Context, spec *shepherd.Spec, err error) error
 	case context.Cause(ctx) != nil && errors.Is(err, context.Cause(ctx)):
 		return c.startError("start", "", err)
 	case errors.As(err, new(*shepherd.LostError)):
-		return c.startError("start", "", errors.Join(ErrShepherdLost, err))
+		return c.startError("start", "", fmt.Errorf("%w: %w", ErrShepherdLost, err))
 	default:
 		return c.startError("shepherd", "", err)
 	}

@@ -37,6 +37,7 @@ func (s *starting) close() {
 }
 
 func (s *starting) closeOurs() {
+	close(s.run.begun)
 	for _, f := range s.ours {
 		_ = f.Close()
 	}
@@ -228,10 +229,7 @@ func (s *starting) feed(in *inlet) {
 	}
 	r.input = make(chan struct{})
 	s.copies = append(s.copies, func() {
-		go func() {
-			defer close(r.input)
-			r.copied(in.copyFrom(from))
-		}()
+		go in.feedFrom(from)
 	})
 }
 
@@ -283,23 +281,20 @@ func (s *starting) take(from *outlet, w io.Writer, out **outlet, piped *bool) {
 	if w == nil {
 		w = io.Discard
 	}
-	copyAll := func() {
-		defer from.file.Close() //nolint:errcheck // when w has failed, the command finds its pipe closed, as in os/exec
-		r.copied(from.copyTo(w, func(int64) {}))
-	}
+	c := &copying{from, make(chan struct{})}
+	r.copies = append(r.copies, c)
 	if r.limit > 0 { // too much of it stops the command, which has to be there
-		s.copies = append(s.copies, func() { r.copies.Go(copyAll) })
+		s.copies = append(s.copies, func() { go c.begin(w) })
 		return
 	}
-	r.copies.Add(1)
-	timer := time.AfterFunc(copyDelay, func() {
-		defer r.copies.Done()
-		copyAll()
-	})
+	timer := time.AfterFunc(copyDelay, func() { c.begin(w) })
 	r.delayed = append(r.delayed, func() {
-		if timer.Stop() {
-			copyAll()
-			r.copies.Done()
+		switch {
+		case !timer.Stop():
+		case c.harmless(w):
+			c.begin(w)
+		default: // which may do what it likes, but not hold up the end
+			go c.begin(w)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -29,15 +30,37 @@ type outlet struct {
 	file     *os.File
 	bytes    *atomic.Int64 // what this stream has brought
 	run      *run
-	terminal *terminal   // nil for a pipe
-	ended    atomic.Bool // the command's tree is gone
+	terminal *terminal    // nil for a pipe
+	ended    atomic.Bool  // the command's tree is gone
+	rest     atomic.Int64 // of a pipe's content, from then on
 }
 
 // end says that whatever is to be read is in the pipe by now: from here on an
 // empty pipe is at its end, even if a process outside the tree holds it open.
 func (o *outlet) end() {
+	if !o.ended.Load() && o.terminal == nil {
+		// What is left on purpose may go on writing: that is not the command's any more.
+		o.rest.Store(o.waiting())
+	}
 	o.ended.Store(true)
 	_ = o.file.SetReadDeadline(time.Unix(1, 0)) // wakes a reader that waits
+}
+
+// waiting is how much is in the pipe.
+func (o *outlet) waiting() (n int64) {
+	n = math.MaxInt64 // when it can't be known
+	if raw, err := o.file.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { n = inPipe(int(fd), n) })
+	}
+	return n
+}
+
+// inPipe asks the kernel, in an int (man 7 pipe, FIONREAD).
+func inPipe(fd int, unknown int64) int64 {
+	if n, err := unix.IoctlGetInt(fd, unix.TIOCINQ); err == nil {
+		return int64(n)
+	}
+	return unknown
 }
 
 func (o *outlet) read(b []byte) (n int, err error) {
@@ -69,6 +92,13 @@ func (o *outlet) readRest(b []byte) (n int, err error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
+	if o.terminal == nil {
+		rest := o.rest.Load()
+		if rest <= 0 {
+			return 0, io.EOF
+		}
+		b = b[:min(int64(len(b)), rest)]
+	}
 	raw, err := o.file.SyscallConn()
 	if err != nil {
 		return 0, err
@@ -76,6 +106,7 @@ func (o *outlet) readRest(b []byte) (n int, err error) {
 	if controlErr := raw.Control(func(fd uintptr) { n, err = o.readOnce(fd, b) }); controlErr != nil {
 		return 0, controlErr
 	}
+	o.rest.Add(-int64(n))
 	if err == unix.EAGAIN || err == nil && n == 0 {
 		return 0, io.EOF
 	}
@@ -104,11 +135,27 @@ func readOnce(fd uintptr, b []byte) (n int, err error) {
 // in it: a thousand silent commands have none. Where the kernel can move the
 // data by itself, it does.
 func (o *outlet) copyTo(w io.Writer, count func(n int64)) error {
-	if to := kernelTarget(w); to != nil && o.run.limit == 0 && o.terminal == nil {
-		if done, err := o.spliceTo(to, count); done {
-			return err
-		}
+	if done, err := o.moveTo(w, count); done {
+		return err
 	}
+	return o.carryTo(w, count)
+}
+
+// moveTo is copyTo where the kernel can do it. When it is not done, the rest is
+// to be carried.
+func (o *outlet) moveTo(w io.Writer, count func(n int64)) (done bool, err error) {
+	if o.run.limit > 0 || o.terminal != nil {
+		return false, nil
+	}
+	to := kernelTarget(w)
+	if to == nil {
+		return false, nil
+	}
+	return o.spliceTo(to, count)
+}
+
+// carryTo is copyTo through a buffer.
+func (o *outlet) carryTo(w io.Writer, count func(n int64)) error {
 	raw, err := o.file.SyscallConn()
 	if err != nil {
 		return err
@@ -216,7 +263,7 @@ func (i *inlet) close() error {
 // Write is write, for io.WriterTo.
 func (i *inlet) Write(b []byte) (int, error) {
 	n, err := i.write(b)
-	if errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed) {
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed) || i.terminal != nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		err = errUnwanted
 	}
 	return n, err
@@ -232,7 +279,7 @@ func (i *inlet) copyFrom(r io.Reader) error {
 	if closeErr := i.close(); errors.Is(closeErr, ErrNoEndOfInput) {
 		_, _ = i.write([]byte{4}) // Ctrl-D, which is what ends the input of most that read keys
 	}
-	if errors.Is(err, errUnwanted) || i.terminal != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+	if errors.Is(err, errUnwanted) {
 		return nil
 	}
 	return err
@@ -286,9 +333,11 @@ func (r *PipeReader) Read(b []byte) (int, error) {
 }
 
 // WriteTo writes all that comes to w until the command's output is at its end;
-// [io.Copy] calls it. From the pipe to a file, a TCP or Unix connection, or
-// another pipe, the kernel moves the data, and it never passes through this
-// process (man 2 splice).
+// [io.Copy] calls it. From the pipe to a regular file of a local file system, a
+// TCP or Unix connection, or another pipe that does not block, the kernel moves
+// the data, and it never passes through this process (man 2 splice). To terminals,
+// files that a network or a program serves, and sockets that block, it is copied:
+// the kernel would hold the pipe's lock while such a target waits.
 func (r *PipeReader) WriteTo(w io.Writer) (written int64, err error) {
 	if r.out == nil {
 		return 0, notPiped(r.field)
@@ -300,14 +349,25 @@ func (r *PipeReader) WriteTo(w io.Writer) (written int64, err error) {
 	return written, err
 }
 
-// feed gives all that comes to another command.
+// feed gives all that comes to another command. What fails is told apart as if
+// it were read and written: that the other one wants no more is no error, that
+// this one was cut off is.
 func (r *PipeReader) feed(to *inlet) error {
 	if r.out == nil {
 		return notPiped(r.field)
 	}
-	err := r.out.copyTo(to.file, func(n int64) { to.run.counters.wrote(int(n)) })
-	if errors.Is(err, unix.EPIPE) || errors.Is(err, os.ErrClosed) {
+	done, err := false, error(nil)
+	if to.terminal == nil { // which has to be told what is typed
+		done, err = r.out.moveTo(to.file, func(n int64) { to.run.counters.wrote(int(n)) })
+	}
+	if !done {
+		err = r.out.carryTo(to, func(int64) {}) // which counts itself
+	}
+	if errors.Is(err, unix.EPIPE) {
 		return errUnwanted
+	}
+	if err == nil && r.out.run.exceeded() {
+		err = r.out.run.limitError()
 	}
 	return err
 }

@@ -31,15 +31,15 @@ type WindowSize struct {
 func WindowSizeOf(f *os.File) (WindowSize, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
-		return WindowSize{}, fmt.Errorf("window size of %s: %w", f.Name(), err)
+		return WindowSize{}, fmt.Errorf("window size of %s: %w", printable(f.Name()), err)
 	}
 	var size *unix.Winsize
 	var sizeErr error
 	if err := raw.Control(func(fd uintptr) { size, sizeErr = unix.IoctlGetWinsize(int(fd), unix.TIOCGWINSZ) }); err != nil {
-		return WindowSize{}, fmt.Errorf("window size of %s: %w", f.Name(), err)
+		return WindowSize{}, fmt.Errorf("window size of %s: %w", printable(f.Name()), err)
 	}
 	if sizeErr != nil {
-		return WindowSize{}, fmt.Errorf("window size of %s: %w", f.Name(), sizeErr)
+		return WindowSize{}, fmt.Errorf("window size of %s: %w", printable(f.Name()), sizeErr)
 	}
 	return WindowSize{size.Row, size.Col, size.Xpixel, size.Ypixel}, nil
 }
@@ -119,10 +119,16 @@ func (c *Cmd) openTerminal() (*terminal, error) {
 		return nil, c.startError("open terminal", pty.Device, err)
 	}
 	t := &terminal{master: pair.Master, slave: pair.Slave, inputs: c.Terminal.RecordInput}
+	prepared := false
+	defer func() {
+		if !prepared { // also when Modes panics, or what takes the recording
+			pair.Close()
+		}
+	}()
 	if err := t.prepare(c); err != nil {
-		pair.Close()
 		return nil, err
 	}
+	prepared = true
 	return t, nil
 }
 
