@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -191,10 +192,11 @@ func TestACommandThatStopsItsShepherd(t *testing.T) {
 					return
 				}
 				check(t, err)
-				shepherd := parentOf(t, p.PID())
 				switch end {
 				case "kill":
-					awaitState(t, shepherd, 'T')
+					proctest.Eventually(t, "what comes after the shepherd was stopped", func() bool {
+						return slices.ContainsFunc(proctest.Marked(mark), func(p proctest.Process) bool { return p.Name == "sleep" })
+					})
 					check(t, p.Kill())
 				case "context":
 					time.AfterFunc(500*time.Millisecond, cancel)

@@ -325,6 +325,31 @@ func difference(want, got string) string {
 	return b.String()
 }
 
+// What can't be followed is refused, and named.
+func TestAnotherPIDNamespaceForChildrenIsRefused(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can make a PID namespace here")
+	}
+	refused := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good
+		if err := unix.Unshare(unix.CLONE_NEWPID); err != nil {
+			refused <- err
+			return
+		}
+		refused <- netrunner.Command("true").Run(context.Background())
+	}()
+	err := <-refused
+	var start *netrunner.StartError
+	if !errors.As(err, &start) || !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "PID namespace") {
+		t.Errorf("it fails with %v", err)
+	}
+	if err := netrunner.Command("true").Run(t.Context()); err != nil {
+		t.Errorf("by another thread: %v", err)
+	}
+	netrunner.CloseIdle()
+}
+
 // A command has what a child has that the calling thread forks at this moment,
 // as with os/exec, and nothing that it does not have any more.
 func TestCommandsInheritWhatAChildWould(t *testing.T) {

@@ -128,11 +128,28 @@ func (b *buffer) ofThread(l *look, thread int) (s signals, err error) {
 		if err != nil && !absent(err) {
 			return s, &os.PathError{Op: "readlink", Path: "ns/" + name, Err: err}
 		}
+		// Without its first child it is not there yet.
+		if own := ownPIDNamespace(); name == "pid_for_children" && own != "" && (err != nil || string(b.file[:n]) != own) {
+			return s, errForeignChildren
+		}
 		b.keepFile(name, b.file[:max(n, 0)])
 	}
 	l.files = string(b.kept)
 	return s, nil
 }
+
+// ownPIDNamespace can't change in the life of a process (man 7 pid_namespaces).
+var ownPIDNamespace = sync.OnceValue(func() string {
+	link, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return ""
+	}
+	return link
+})
+
+// errForeignChildren refuses what can't be followed: a watcher would be the first
+// process of the new namespace, and its owner would be a stranger there.
+var errForeignChildren = fmt.Errorf("children of this thread get another PID namespace: %w", errors.ErrUnsupported)
 
 func (b *buffer) keepFile(name string, text []byte) {
 	b.kept = append(append(append(append(b.kept, name...), ' '), text...), '\n')
