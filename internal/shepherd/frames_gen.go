@@ -65,17 +65,20 @@ func (f signalRequest) append(b []byte) []byte {
 }
 
 // stopRequest: Send the stop signal; after the grace, SIGKILL to the whole tree.
-type stopRequest struct{}
+type stopRequest struct {
+}
 
 func (f stopRequest) append(b []byte) []byte { return appendFrame(b, requestHead{0, requestStop}, f) }
 
 // killRequest: Send SIGKILL to the whole tree.
-type killRequest struct{}
+type killRequest struct {
+}
 
 func (f killRequest) append(b []byte) []byte { return appendFrame(b, requestHead{0, requestKill}, f) }
 
 // spawnRequest: To the watcher: fork a shepherd that serves the socket that comes with the frame.
-type spawnRequest struct{}
+type spawnRequest struct {
+}
 
 func (f spawnRequest) append(b []byte) []byte { return appendFrame(b, requestHead{0, requestSpawn}, f) }
 
