@@ -26,7 +26,10 @@ import (
 
 // probe prints what it has inherited. Its own pid and process group are left
 // out: they differ by design. One process of perl is much faster than a shell with its tools.
-const probe = `
+var probe = strings.NewReplacer(
+	"GET_MEMPOLICY", fmt.Sprint(unix.SYS_GET_MEMPOLICY), "KEYCTL", fmt.Sprint(unix.SYS_KEYCTL),
+	"IOPRIO_GET", fmt.Sprint(unix.SYS_IOPRIO_GET), "GETSCHEDULER", fmt.Sprint(unix.SYS_SCHED_GETSCHEDULER),
+).Replace(`
 for my $f (map("/proc/self/$_", qw(status limits cgroup oom_score_adj coredump_filter personality timerslack_ns attr/current stat))) {
 	open(my $h, "<", $f) or (print("$f: $!\n"), next);
 	while (<$h>) {
@@ -37,13 +40,13 @@ for my $f (map("/proc/self/$_", qw(status limits cgroup oom_score_adj coredump_f
 }
 print "$_: ", readlink($_), "\n" for glob("/proc/self/ns/*");
 my ($mode, $mask) = ("\0" x 8, "\0" x 128);
-print "policy ", syscall(` + getMempolicy + `, $mode, $mask, 1024, 0, 0), unpack(" H*", $mode), unpack(" H*", $mask), "\n";
-my ($session, $users) = map(syscall(` + keyctl + `, 0, $_, 0), -3, -5); # that of the user goes and comes again with its last process
+print "policy ", syscall(GET_MEMPOLICY, $mode, $mask, 1024, 0, 0), unpack(" H*", $mode), unpack(" H*", $mask), "\n";
+my ($session, $users) = map(syscall(KEYCTL, 0, $_, 0), -3, -5); # that of the user goes and comes again with its last process
 print "keyring ", $session == $users ? "of the user" : $session, "\n";
-print "I/O priority ", syscall(` + ioprioGet + `, 1, 0), "\n";
-print "scheduler ", syscall(` + schedGetscheduler + `, 0), " ", getpriority(0, 0), "\n";
+print "I/O priority ", syscall(IOPRIO_GET, 1, 0), "\n";
+print "scheduler ", syscall(GETSCHEDULER, 0), " ", getpriority(0, 0), "\n";
 print "root ", join(" ", (stat("/"))[0, 1]), " ", join(" ", sort(glob("/*"))), "\n";
-`
+`)
 
 type entry struct {
 	name   string
