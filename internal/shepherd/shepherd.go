@@ -107,6 +107,9 @@ func (s *Shepherd) heard(ev event) (a attempt, decided bool) {
 		return attempt{}, false
 	case ev.kind == eventStarted:
 		started, err := decode[startedEvent](ev)
+		if err == nil && (started.Command == 0 || started.Command >= pidLimit) {
+			err = fmt.Errorf("%w: a command with pid %d", errMalformed, started.Command)
+		}
 		if err != nil {
 			return lie(err)
 		}
