@@ -120,7 +120,7 @@ func run(args []string) {
 
 // runIgnoring is run of a program that Ctrl-C does not end.
 func runIgnoring(args []string) {
-	signal.Ignore(os.Interrupt)
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt) // what it ignores its command would ignore too
 	run(args)
 }
 

@@ -81,12 +81,11 @@ func prepare(ctx context.Context, spec *Spec) (*Shepherd, []byte, error) {
 // lookAndPick has the thread to itself: much of what a child inherits is a
 // thread's (man 2 clone). It waits for nobody, but for a watcher that it starts.
 func lookAndPick(ctx context.Context, spec *Spec) (request []byte, found found, err error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	present, signals, err := takeLook()
+	present, signals, unlock, err := lookFromThread(ctx)
 	if err != nil {
 		return nil, found, err
 	}
+	defer unlock()
 	spec.Attributes.Ignored, spec.Attributes.Blocked = signals.ignored, signals.blocked
 	if request, err = appendStart(nil, spec); err != nil {
 		return nil, found, err
@@ -100,4 +99,23 @@ func lookAndPick(ctx context.Context, spec *Spec) (request []byte, found found, 
 			return nil, found, err
 		}
 	}
+}
+
+// looking bounds how many look at the same time: each has a thread to itself, and
+// a thousand who start at once would else have a thousand threads.
+var looking = make(turn, 8)
+
+// lookFromThread looks at the calling thread, and locks it to the goroutine.
+func lookFromThread(ctx context.Context) (present look, s signals, unlock func(), err error) {
+	if err := looking.take(ctx); err != nil {
+		return look{}, signals{}, nil, err
+	}
+	defer looking.give()
+	runtime.LockOSThread()
+	present, s, err = takeLook()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return look{}, signals{}, nil, err
+	}
+	return present, s, runtime.UnlockOSThread, nil
 }

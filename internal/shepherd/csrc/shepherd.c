@@ -38,6 +38,24 @@ static struct {
 	pid_t watcher;
 } self;
 
+/* What a command of the same user may change of its shepherd, and the next one would inherit. */
+static struct inherited {
+	struct rlimit limits[RLIM_NLIMITS];
+	cpu_set_t processors;
+	long niceness, policy, io_priority;
+} inherited;
+
+static void inherited_look(struct inherited *is)
+{
+	memset(is, 0, sizeof *is);
+	for (int resource = 0; resource < (int)RLIM_NLIMITS; resource++)
+		(void)getrlimit(resource, &is->limits[resource]); /* can't fail for oneself, nor can what follows */
+	(void)sched_getaffinity(0, sizeof is->processors, &is->processors);
+	is->niceness = getpriority(PRIO_PROCESS, 0);
+	is->policy = syscall(SYS_sched_getscheduler, 0);
+	is->io_priority = syscall(SYS_ioprio_get, 1, 0); /* IOPRIO_WHO_PROCESS */
+}
+
 /* ---- what the cells of the table do; each returns the next state ---- */
 
 /* To its process group; to the command alone when it leads none, since the rest of the group is not ours. */
@@ -272,8 +290,13 @@ static void happen(enum event event)
 	if (before == GONE)
 		return;
 	self.state = table[before][event]();
-	if (self.state == IDLE && before != IDLE)
-		self.deadline = now() + IDLE_TIME;
+	if (self.state != IDLE || before == IDLE)
+		return;
+	self.deadline = now() + IDLE_TIME;
+	struct inherited left;
+	inherited_look(&left);
+	if (memcmp(&left, &inherited, sizeof left) != 0) /* what it is sent meanwhile it leaves unread: its owner takes that to another */
+		self.state = quit();
 }
 
 /* ---- the loop ---- */
@@ -341,6 +364,7 @@ int shepherd_main(int socket, int owner)
 	self.deadline = now() + IDLE_TIME;
 	set_name("netrunner: shepherd");
 	tree_open();
+	inherited_look(&inherited);
 	/* A group of its own, so that nothing sent to the owner's or the command's reaches it. */
 	const enum step refused = setpgid(0, 0) != 0 ? STEP_GROUP : prctl(PR_SET_CHILD_SUBREAPER, 1) != 0 ? STEP_SUBREAPER : 0;
 	if (refused != 0)
