@@ -55,6 +55,7 @@ func TestFloodHoldsUpNobody(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s, term := open(t, expect.Options{Rows: 60, Cols: 240})
 			flood := test.begin + strings.Repeat(test.flood, 64<<10/len(test.flood))
+			term.print(t, flood[:len(test.begin)+len(test.flood)])
 			term.background(func() {
 				for {
 					if _, err := io.WriteString(term.output, flood); err != nil {
@@ -62,7 +63,6 @@ func TestFloodHoldsUpNobody(t *testing.T) {
 					}
 				}
 			})
-			term.print(t, flood[:len(test.begin)+len(test.flood)])
 			for name, wait := range map[string]func(context.Context) error{
 				"text":   func(ctx context.Context) error { return s.Expect(ctx, "never") },
 				"screen": func(ctx context.Context) error { return s.ExpectOnScreen(ctx, "never") },
