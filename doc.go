@@ -14,8 +14,7 @@
 // # What a command inherits
 //
 // Descriptors 0, 1, 2 and ExtraFiles, and no others; the environment it is
-// given; the owner's umask, identity, limits, niceness and cgroup at the time of
-// the start; default signal dispositions and an empty signal mask. Namespaces
-// are those that the owner had when its first command started, or the first
-// after [CloseIdle].
+// given; and what a child of the thread that starts it would have at that moment:
+// umask, identity, capabilities, limits, niceness, affinity, cgroup, namespaces,
+// root, ignored and blocked signals. docs/adr/0014 has the whole list.
 package netrunner

@@ -25,7 +25,8 @@ var ErrShepherdLost = errors.New("lost its shepherd")
 // is then seen to, and not waited for.
 var ErrDropped = errors.New("was dropped")
 
-// StartError says why a command was not started. Its program has not run.
+// StartError says why a command was not started. Its program has not run, unless
+// the context or Timeout has ended the start: then it may have run for a moment.
 type StartError struct {
 	Command string // as in Args[0]
 	Step    string // what failed: "check", "find", "chdir", "open", "pipe", "fork", "exec", …

@@ -26,19 +26,29 @@ const maxSignal = 64
 // tried, and a helper that is running is used no more for new commands. The
 // empty path means: the environment variable NETRUNNER_HELPER, or else the
 // installed file, memory, and the user's cache directory, in this order.
+//
+// The file must be a regular one, in a directory, that only root and the
+// effective user can write to. In a program that is more privileged than its
+// caller (set-uid, file capabilities) the environment does not count.
 func SetHelper(path string) { shepherd.SetHelper(path) }
 
 // CloseIdle ends the helper's processes that have nothing to do, and waits until
-// they are gone. Commands that run are left alone. A program needs it only
-// before it looks for processes or descriptors that it has left, or after it
-// has changed its namespaces.
+// they are gone, but for no more than half a minute for one that does not go.
+// Commands that run are left alone. A program needs it only before it looks for
+// processes or descriptors that it has left, before it gives up privileges, or
+// after it has restricted itself by Landlock.
 func CloseIdle() { shepherd.CloseIdle() }
 
 // Start starts the command, and returns when its program runs. When the context
 // ends, the command is stopped: the stop signal, and after KillTimeout SIGKILL
-// to the whole tree.
+// to the whole tree. A step that hangs, on a dead file system say, is given up a
+// second after the context has ended, or Timeout is over.
 //
-// The error is a [*StartError]; the command's program has not run then.
+// A command inherits what a child of the calling thread would have at that
+// moment, so that what a goroutine has changed for its locked thread holds.
+//
+// The error is a [*StartError]; the command's program has not run then, unless the
+// start was given up: then it may have run for a moment, and is ended.
 func (c *Cmd) Start(ctx context.Context) (*Process, error) { return c.start(ctx, false, nil) }
 
 // start is Start. For a caller who only waits for the end, it returns then, and
