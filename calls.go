@@ -45,12 +45,12 @@ var errGoexit = errors.New("runtime.Goexit was called")
 var ErrWaitsForItself = errors.New("is waited for by what it waits for itself")
 
 // ErrCopyBlocked says that a Writer of the caller's has not returned for five
-// seconds, though the command was gone and to be stopped. The goroutine that calls
-// it is left behind, until the Writer returns.
+// seconds or more, though the command was gone and to be stopped. The goroutine
+// that calls it is left behind, until the Writer returns.
 var ErrCopyBlocked = errors.New("the output's Writer does not return")
 
-// copyPatience is how long a Writer may take when the tree of a command that was
-// to be stopped is gone. It is changed by tests.
+// copyPatience is how long one call of a Writer may take when the tree of a command
+// that was to be stopped is gone. It is changed by tests.
 var copyPatience = newPatience(5 * time.Second)
 
 func newPatience(d time.Duration) *atomic.Int64 {
@@ -156,8 +156,9 @@ func goroutine() uint64 {
 
 // copying is the copy of an output to a Writer.
 type copying struct {
-	out  *outlet
-	done chan struct{}
+	out    *outlet
+	done   chan struct{}
+	writes atomic.Int64 // that have returned
 }
 
 // harmless reports whether the copy is known not to wait for code of the
@@ -178,11 +179,12 @@ func (c *copying) begin(w io.Writer) {
 	r := c.out.run
 	defer close(c.done)
 	defer c.out.file.Close() //nolint:errcheck // when w has failed, the command finds its pipe closed, as in os/exec
+	copyAll := func() { r.copied(c.out.copyTo(w, func(int64) { c.writes.Add(1) })) }
 	if c.harmless(w) {
-		r.copied(c.out.copyTo(w, func(int64) {}))
+		copyAll()
 		return
 	}
-	guard(r, func() { r.copied(c.out.copyTo(w, func(int64) {})) }, r.panicked)
+	guard(r, copyAll, r.panicked)
 }
 
 // feedFrom copies a Reader of the caller's to the command.
@@ -193,21 +195,29 @@ func (i *inlet) feedFrom(from io.Reader) {
 
 // endCopies waits until all output is copied. The outlets have been told that
 // nothing more comes, or are closed. Whoever has stopped the command does not
-// wait for a Writer that does not return.
+// wait for a Writer that does not return, but for one that is slow: what is left
+// is no more than a pipe holds, so that it comes to an end.
 func (r *run) endCopies() {
 	for _, copyAll := range r.delayed {
 		copyAll()
 	}
 	hurried := r.hurried
 	var over <-chan time.Time
+	var writes int64 // at the last look
 	for i := 0; i < len(r.copies); {
 		select {
 		case <-r.copies[i].done:
 			i++
 		case <-hurried:
 			hurried = nil
+			writes = r.writes()
 			over = time.After(time.Duration(copyPatience.Load()))
 		case <-over:
+			if now := r.writes(); now != writes {
+				writes = now
+				over = time.After(time.Duration(copyPatience.Load()))
+				continue
+			}
 			r.copied(ErrCopyBlocked)
 			for _, c := range r.copies[i:] {
 				_ = c.out.file.Close()
@@ -215,6 +225,17 @@ func (r *run) endCopies() {
 			return
 		}
 	}
+}
+
+// writes is how many calls of Writers have returned. Those for a terminal don't
+// count: whoever is left with it open may write to it for ever.
+func (r *run) writes() (n int64) {
+	for _, c := range r.copies {
+		if c.out.terminal == nil {
+			n += c.writes.Load()
+		}
+	}
+	return n
 }
 
 // hurry is called when the command is to be stopped.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -394,4 +395,193 @@ func TestLeftoversThatWriteDoNotHoldUpTheEnd(t *testing.T) {
 		}
 		waitGone(t, mark, patience)
 	}
+}
+
+// A Writer that goes on, however slowly, gets all of it also when the command was
+// stopped: only one that does not return is given up.
+func TestASlowWriterOfAStoppedCommandGetsAllOfIt(t *testing.T) {
+	leaveNothing(t)
+	netrunner.ShortenCopyPatience(t, 1500*time.Millisecond)
+	got := 0
+	cmd := netrunner.Command("sh", "-c", "head -c 200000 /dev/zero; echo >&2; exec sleep 1000")
+	cmd.PipeSize, cmd.Stderr = 1<<20, netrunner.Pipe
+	cmd.Stdout = writerFunc(func(b []byte) (int, error) {
+		time.Sleep(400 * time.Millisecond) // it is slow: seven times this is more than the patience
+		got += len(b)
+		return len(b), nil
+	})
+	p, err := cmd.Start(testContext(t))
+	check(t, err)
+	_, err = p.Stderr().Read(make([]byte, 1)) // all is in the pipe
+	check(t, errors.Join(err, p.Stderr().Close(), p.Stop(testContext(t))))
+	if _, err := p.Wait(); errors.Is(err, netrunner.ErrCopyBlocked) || int64(got) != p.Stats().BytesOut {
+		t.Errorf("got %d bytes of %d, %v", got, p.Stats().BytesOut, err)
+	}
+	if got != 200000 {
+		t.Errorf("%d bytes", got)
+	}
+}
+
+// What the start calls is the group's own code too.
+func TestTheStartsCodeCannotWaitForItsGroup(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		terminal func(refused func()) *netrunner.Terminal
+	}{
+		{"Modes", func(refused func()) *netrunner.Terminal {
+			return &netrunner.Terminal{Modes: func(*unix.Termios) { refused() }}
+		}},
+		{"Record", func(refused func()) *netrunner.Terminal {
+			return &netrunner.Terminal{Record: writerFunc(func(b []byte) (int, error) {
+				refused()
+				return len(b), nil
+			})}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			leaveNothing(t)
+			group := &netrunner.Group{Limit: 1}
+			cmd := netrunner.Command("true")
+			cmd.Terminal = test.terminal(func() {
+				for _, err := range []error{group.Wait(), group.Close()} {
+					if !errors.Is(err, netrunner.ErrWaitsForItself) {
+						t.Errorf("in the start: %v", err)
+					}
+				}
+			})
+			within(t, "Group.Run", func() {
+				if err := group.Run(testContext(t), cmd); !errors.Is(err, netrunner.ErrGroupClosed) {
+					t.Errorf("%v, want ErrGroupClosed", err)
+				}
+			})
+		})
+	}
+}
+
+// One of the observer's functions may panic, and the other is told all the same.
+func TestExitedIsCalledWhenLeftoversPanics(t *testing.T) {
+	leaveNothing(t)
+	var told []error
+	cmd := netrunner.Command("sh", "-c", "setsid sleep 1000 & exit 0")
+	cmd.Observer = &netrunner.Observer{
+		Leftovers: func(context.Context, netrunner.LeftoversInfo) { panic(errOnPurpose) },
+		Exited:    func(_ context.Context, info netrunner.ExitedInfo) { told = append(told, info.Err) },
+	}
+	if value := panicOf(func() { _ = cmd.Run(testContext(t)) }); value == nil {
+		t.Error("Run did not panic")
+	}
+	if len(told) != 1 || !errors.Is(told[0], errOnPurpose) {
+		t.Errorf("Exited was told of %v", told)
+	}
+}
+
+// Code of the caller's that ends its goroutine (testing's FailNow) is as one that panics.
+func TestGoexitInTheCallersCode(t *testing.T) {
+	goexit := func([]byte) (int, error) { runtime.Goexit(); return 0, nil }
+	for _, test := range []struct {
+		name string
+		cmd  netrunner.Cmd
+	}{
+		{"Stdout", netrunner.Cmd{Stdout: writerFunc(goexit)}},
+		{"Stdin", netrunner.Cmd{Stdin: readerFunc(goexit)}},
+		{"Modes", netrunner.Cmd{Terminal: &netrunner.Terminal{Modes: func(*unix.Termios) { runtime.Goexit() }}}},
+		{"Started", netrunner.Cmd{Observer: &netrunner.Observer{
+			Started: func(context.Context, netrunner.StartedInfo) context.Context { runtime.Goexit(); return nil },
+		}}},
+		{"Exited", netrunner.Cmd{Observer: &netrunner.Observer{
+			Exited: func(context.Context, netrunner.ExitedInfo) { runtime.Goexit() },
+		}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			leaveNothing(t)
+			before := netrunner.Totals().Running
+			test.cmd.Path, test.cmd.Args = "/bin/sh", []string{"sh", "-c", "echo x"}
+			group := &netrunner.Group{Limit: 1}
+			within(t, "Group.Wait", func() {
+				group.Go(testContext(t), &test.cmd)
+				group.Go(testContext(t), netrunner.Command("true"))
+				if err := group.Wait(); !errors.As(err, new(*netrunner.PanicError)) {
+					t.Errorf("the group's error is %v", err)
+				}
+			})
+			if after := netrunner.Totals().Running; after != before {
+				t.Errorf("%d commands run, %d before", after, before)
+			}
+		})
+	}
+}
+
+// A recording is written by whoever reads. Where that is no goroutine of the
+// caller's, its panic is the loop's.
+func TestAPanicOfARecordingInALoopOverBothStreams(t *testing.T) {
+	for name, fail := range map[string]func(){
+		"panic":  func() { panic(errOnPurpose) },
+		"Goexit": runtime.Goexit,
+	} {
+		t.Run(name, func(t *testing.T) {
+			leaveNothing(t)
+			mark := marker()
+			cmd := netrunner.Command("sh", "-c", "echo x; exec sleep 1000", mark)
+			cmd.Terminal = &netrunner.Terminal{Record: writerFunc(func(b []byte) (int, error) {
+				if !strings.HasPrefix(string(b), "{") { // the header, written by Start
+					fail()
+				}
+				return len(b), nil
+			})}
+			within(t, "the loop", func() {
+				value := panicOf(func() {
+					for range cmd.OutputLines(testContext(t), netrunner.Stdout|netrunner.Stderr) {
+					}
+				})
+				if _, ok := value.(*netrunner.PanicError); !ok {
+					t.Errorf("the loop panicked with %v", value)
+				}
+			})
+			waitGone(t, mark, patience)
+		})
+	}
+}
+
+// Whoever waits for a group hears of a panic in it, however soon it is asked.
+func TestAGroupWaitsForThePanicsOfItsStarts(t *testing.T) {
+	leaveNothing(t)
+	for range 300 {
+		for _, cmd := range []*netrunner.Cmd{
+			{Path: "/bin/true", Terminal: &netrunner.Terminal{Modes: func(*unix.Termios) { panic(errOnPurpose) }}},
+			{Path: "/bin/true", Observer: &netrunner.Observer{
+				Started: func(context.Context, netrunner.StartedInfo) context.Context { panic(errOnPurpose) },
+			}},
+		} {
+			group := &netrunner.Group{}
+			group.Go(testContext(t), cmd)
+			if err := group.Wait(); !errors.Is(err, errOnPurpose) {
+				t.Fatalf("the group's error is %v", err)
+			}
+		}
+	}
+}
+
+// What is left on purpose, and floods the terminal, does not hold up whoever has
+// set a time.
+func TestAFloodOfTheTerminalIsNoProgress(t *testing.T) {
+	leaveNothing(t)
+	netrunner.ShortenCopyPatience(t, 50*time.Millisecond)
+	mark := marker()
+	cmd := netrunner.Command("sh", "-c", `trap "" HUP; yes `+mark+` & sleep 0.1; exit 0`)
+	cmd.Terminal, cmd.Leftovers, cmd.Timeout = &netrunner.Terminal{}, netrunner.LeaveLeftovers, time.Second
+	cmd.Stdout = writerFunc(func(b []byte) (int, error) {
+		time.Sleep(20 * time.Millisecond) // so that there is always more to read
+		return len(b), nil
+	})
+	t.Cleanup(func() { // also when Run does not return
+		for _, pid := range marked(t, mark) {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		waitGone(t, mark, patience)
+	})
+	within(t, "Run", func() {
+		if err := cmd.Run(testContext(t)); !errors.Is(err, netrunner.ErrCopyBlocked) {
+			t.Errorf("%v, want ErrCopyBlocked", err)
+		}
+	})
 }

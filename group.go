@@ -73,7 +73,7 @@ type members struct {
 	queue   queue               // that wait
 	inside  map[*place]struct{} // that run, or are just being started, or whose end is just being said
 	taken   int                 // places, by those that run or are just being started
-	leaving int                 // that were not started, as is just being said
+	leaving int                 // that were not started, as is just being said, or that Go is not done with
 	idle    chan struct{}       // closed when nobody is left; nil when nobody waits for that
 	first   error               // of Wait
 	unclean error               // of Close
@@ -353,17 +353,29 @@ func (m *members) fail(err error) {
 }
 
 // startAlone is start in a goroutine of the group's, which the panic of an
-// observer or of Terminal.Modes must not end the program in: it is the group's error.
+// observer or of Terminal.Modes must not end the program in: it is the group's
+// error, and who waits for the group waits for it.
 func (p *place) startAlone() {
+	m := p.members
+	m.mu.Lock()
+	m.leaving++
+	m.mu.Unlock()
+	returned := false
 	defer func() {
-		if value := recover(); value != nil {
-			m := p.members
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			m.fail(p.cmd.startError("call", "", panicError(value)))
+		var err error
+		if !returned {
+			err = p.cmd.startError("call", "", panicError(recover()))
 		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.leaving--
+		if err != nil {
+			m.fail(err)
+		}
+		m.admit()
 	}()
 	_, _ = p.start(false) // the group has been told
+	returned = true
 }
 
 // begin is Cmd.begin, but that a panic in it gives the place back.

@@ -176,6 +176,7 @@ type source struct {
 	pending pending
 	divide  func(atEnd bool) ([]byte, error) // the next piece of what is pending; nil when more must be read
 	ended   bool
+	panic   *PanicError // of a terminal's recording, which whoever reads writes
 }
 
 // read brings more into pending. That the output is at its end, by whatever
@@ -233,24 +234,38 @@ func yieldBoth(sources []*source, yield func(Output, error) bool) bool {
 	for i, s := range sources {
 		again[i] = make(chan struct{})
 		readers.Go(func() {
-			for ended := false; !ended; {
-				s.read()
-				ended = s.ended
+			tell := func() (told bool) {
 				select {
 				case arrived <- s:
+					return true
 				case <-left:
-					return
-				}
-				select {
-				case <-again[i]:
-				case <-left:
-					return
+					return false
 				}
 			}
+			guard(s.reader.process.run, func() {
+				for ended := false; !ended; {
+					s.read()
+					ended = s.ended
+					if !tell() {
+						return
+					}
+					select {
+					case <-again[i]:
+					case <-left:
+						return
+					}
+				}
+			}, func(p *PanicError) {
+				s.panic = p
+				tell()
+			})
 		})
 	}
 	for open := len(sources); open > 0; {
 		s := <-arrived
+		if s.panic != nil {
+			panic(s.panic)
+		}
 		if s.ended {
 			open--
 		}

@@ -124,14 +124,15 @@ func (p *Process) observeStart(ctx context.Context, c *Cmd) {
 	returned = true
 }
 
-// observeEnd is for a command whose result is known to nobody else yet.
+// observeEnd is for a command whose result is known to nobody else yet. Exited is
+// called also when Leftovers panics.
 func (r *run) observeEnd(ended *shepherd.Ended) {
 	o := r.observer
 	pid := r.running.PID()
-	if o.Leftovers != nil && ended.Killed+ended.Left > 0 {
-		o.Leftovers(r.ctx, LeftoversInfo{r.name, pid, ended.Killed, ended.Left, ended.LeftPIDs})
-	}
 	if o.Exited != nil {
-		o.Exited(r.ctx, ExitedInfo{r.name, pid, r.state, r.finalStats(), r.err})
+		defer r.observed(func() { o.Exited(r.ctx, ExitedInfo{r.name, pid, r.state, r.finalStats(), r.err}) })
+	}
+	if o.Leftovers != nil && ended.Killed+ended.Left > 0 {
+		r.observed(func() { o.Leftovers(r.ctx, LeftoversInfo{r.name, pid, ended.Killed, ended.Left, ended.LeftPIDs}) })
 	}
 }

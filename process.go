@@ -221,7 +221,7 @@ func (p *Process) Done() <-chan struct{} {
 // with a [*PanicError] in the end. To them themselves it returns
 // [ErrWaitsForItself]. A Writer that does not return is waited for, until the
 // command was stopped, or its Timeout or context is over, and the tree is gone for
-// five seconds: the error is [ErrCopyBlocked] then.
+// five seconds without one of its calls returning: the error is [ErrCopyBlocked] then.
 func (p *Process) Wait() (*State, error) {
 	if err := p.await(); err != nil {
 		return nil, err
@@ -396,7 +396,7 @@ func (r *run) finish(ended *shepherd.Ended, duration time.Duration, err error) {
 	if r.told != nil {
 		<-r.told
 	}
-	r.observed(func() { r.observeEnd(ended) })
+	r.observeEnd(ended)
 }
 
 // announce makes the result known to whoever waits.

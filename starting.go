@@ -186,7 +186,7 @@ func (s *starting) pipes() (stdin, stdout, stderr int, err error) {
 // terminal opens the command's terminal, and a pipe for what is to be apart from it.
 func (s *starting) terminal() (stdin, stdout, stderr int, err error) {
 	c, r := s.cmd, s.run
-	t, err := c.openTerminal()
+	t, err := r.openTerminal(c)
 	if err != nil {
 		return -1, -1, -1, err
 	}
@@ -281,7 +281,7 @@ func (s *starting) take(from *outlet, w io.Writer, out **outlet, piped *bool) {
 	if w == nil {
 		w = io.Discard
 	}
-	c := &copying{from, make(chan struct{})}
+	c := &copying{out: from, done: make(chan struct{})}
 	r.copies = append(r.copies, c)
 	if r.limit > 0 { // too much of it stops the command, which has to be there
 		s.copies = append(s.copies, func() { go c.begin(w) })

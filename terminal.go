@@ -109,7 +109,8 @@ type terminal struct {
 	recordError atomic.Pointer[error] // the first
 }
 
-func (c *Cmd) openTerminal() (*terminal, error) {
+func (r *run) openTerminal(c *Cmd) (*terminal, error) {
+	defer entered(frame{run: r})() // Modes, and what takes the recording
 	pair, err := pty.Open()
 	if err != nil {
 		var path *os.PathError
