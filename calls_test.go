@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -539,6 +540,30 @@ func TestAPanicOfARecordingInALoopOverBothStreams(t *testing.T) {
 			})
 			waitGone(t, mark, patience)
 		})
+	}
+}
+
+// A function that has the handle may stop the command: nothing waits for it.
+func TestStopWithTheHandle(t *testing.T) {
+	leaveNothing(t)
+	p, err := netrunner.Command("sleep", "1000").Start(testContext(t))
+	check(t, err)
+	within(t, "WithHandle", func() {
+		check(t, p.WithHandle(func(handle uintptr) {
+			if err := p.Stop(context.Background()); err != nil {
+				t.Error(err)
+			}
+			if _, err := p.Wait(); err == nil {
+				t.Error("Wait has no error of a command that was stopped")
+			}
+			// It is still there, and its process is not.
+			if err := unix.PidfdSendSignal(int(handle), 0, nil, 0); err != unix.ESRCH {
+				t.Errorf("the handle of a process that is gone: %v", err)
+			}
+		}))
+	})
+	if err := p.WithHandle(func(uintptr) {}); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("WithHandle after the end: %v", err)
 	}
 }
 

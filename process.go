@@ -146,8 +146,8 @@ func (p *Process) Signal(signal syscall.Signal) error {
 // the function returns, and stands for this process even when its number is used
 // again (man 2 pidfd_open). [os.ErrProcessDone] says that it has ended, and
 // [os.ErrNoHandle] that there is no pidfd: before Linux 5.4, or when this user had
-// too many descriptors on their way at the start. The function must not wait for
-// the command.
+// too many descriptors on their way at the start. No lock is held: the function may
+// stop the command and wait for it.
 func (p *Process) WithHandle(f func(handle uintptr)) error {
 	err := p.run.running.WithPidfd(f)
 	runtime.KeepAlive(p)

@@ -42,9 +42,10 @@ type Running struct {
 	resend  *time.Timer // tries it again
 	overdue *overdue    // since it was told to end
 
-	handle sync.RWMutex
-	pidfd  int  // -1 when the kernel has none
-	closed bool // the pidfd, since the command has ended
+	handle sync.Mutex // held for no longer than the next three are looked at
+	pidfd  int        // -1 when the kernel has none
+	users  int        // of the pidfd: the last of them closes it
+	closed bool       // to new users, since the command has ended
 }
 
 // phase is how far a command is, as the owner knows it.
@@ -199,23 +200,42 @@ func (r *Running) closeHandle() {
 	r.handle.Lock()
 	defer r.handle.Unlock()
 	r.closed = true
-	if r.pidfd >= 0 {
+	r.closeUnused()
+}
+
+// closeUnused is called with the lock held, and once with no user left.
+func (r *Running) closeUnused() {
+	if r.closed && r.users == 0 && r.pidfd >= 0 {
 		_ = unix.Close(r.pidfd)
 	}
 }
 
-// WithPidfd calls f with the command's pidfd, as long as that stands for it. f must not wait
-// for the command's end.
+// WithPidfd calls f with the command's pidfd, which is open until f returns. No
+// lock is held: f may wait for the command's end.
 func (r *Running) WithPidfd(f func(pidfd uintptr)) error {
-	r.handle.RLock()
-	defer r.handle.RUnlock()
+	if err := r.usePidfd(); err != nil {
+		return err
+	}
+	defer func() { // also when f panics
+		r.handle.Lock()
+		defer r.handle.Unlock()
+		r.users--
+		r.closeUnused()
+	}()
+	f(uintptr(r.pidfd))
+	return nil
+}
+
+func (r *Running) usePidfd() error {
+	r.handle.Lock()
+	defer r.handle.Unlock()
 	switch {
 	case r.closed:
 		return os.ErrProcessDone
 	case r.pidfd < 0:
 		return os.ErrNoHandle
 	}
-	f(uintptr(r.pidfd))
+	r.users++
 	return nil
 }
 
