@@ -548,8 +548,10 @@ func TestStopWithTheHandle(t *testing.T) {
 	leaveNothing(t)
 	p, err := netrunner.Command("sleep", "1000").Start(testContext(t))
 	check(t, err)
+	var number int
 	within(t, "WithHandle", func() {
 		check(t, p.WithHandle(func(handle uintptr) {
+			number = int(handle)
 			if err := p.Stop(context.Background()); err != nil {
 				t.Error(err)
 			}
@@ -562,6 +564,9 @@ func TestStopWithTheHandle(t *testing.T) {
 			}
 		}))
 	})
+	if err := unix.PidfdSendSignal(number, 0, nil, 0); err != unix.EBADF {
+		t.Errorf("the handle after the function has returned: %v", err)
+	}
 	if err := p.WithHandle(func(uintptr) {}); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("WithHandle after the end: %v", err)
 	}
