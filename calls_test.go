@@ -531,7 +531,8 @@ func TestAPanicOfARecordingInALoopOverBothStreams(t *testing.T) {
 			})}
 			within(t, "the loop", func() {
 				value := panicOf(func() {
-					for range cmd.OutputLines(testContext(t), netrunner.Stdout|netrunner.Stderr) {
+					for _, err := range cmd.OutputLines(testContext(t), netrunner.Stdout|netrunner.Stderr) {
+						check(t, err)
 					}
 				})
 				if _, ok := value.(*netrunner.PanicError); !ok {
