@@ -2,6 +2,7 @@ package netrunner_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -353,27 +354,48 @@ func TestStderrThatNobodyReadsDoesNotHoldUpStdout(t *testing.T) {
 	check(t, err)
 }
 
-// Reads, copies and Waits that wait are in the poller, and hold no threads.
+// Reads, copies and Waits that wait are in the poller, and hold no threads. A
+// program of its own does it, since threads of earlier tests would hide its own.
 func TestWaitingHoldsNoThread(t *testing.T) {
 	leaveNothing(t)
-	const count = 100
-	cmd := netrunner.Command("cat")
-	cmd.Stdin, cmd.Stdout = netrunner.Pipe, netrunner.Pipe
-	var waiting sync.WaitGroup
-	var running []*netrunner.Process
-	for range count {
-		p := start(t, cmd)
-		running = append(running, p)
-		waiting.Go(func() { _, _ = p.Stdout().Read(make([]byte, 1)) })
-		waiting.Go(func() { _, _ = p.Wait() })
-	}
-	threads, err := os.ReadDir("/proc/self/task")
+	out, err := helperCommand(t, "waits").Output(testContext(t))
 	check(t, err)
-	if len(threads) > count/2 {
-		t.Errorf("%d threads for %d commands, %d reads and as many waits", len(threads), count, count)
+	var commands, threads int
+	if _, err := fmt.Sscanf(string(out), "%d commands, %d threads", &commands, &threads); err != nil {
+		t.Fatalf("%v in %q", err, out)
 	}
-	for _, p := range running {
-		check(t, p.Stdin().Close())
+	if threads > commands/2 {
+		t.Errorf("%d threads for %d commands, as many reads and as many waits", threads, commands)
 	}
-	waiting.Wait()
+}
+
+func init() {
+	helperPrograms["waits"] = func([]string) {
+		const count = 100
+		cmd := netrunner.Command("cat")
+		cmd.Stdin, cmd.Stdout = netrunner.Pipe, netrunner.Pipe
+		var waiting sync.WaitGroup
+		var running []*netrunner.Process
+		for range count {
+			p, err := cmd.Start(context.Background())
+			if err != nil {
+				panic(err)
+			}
+			running = append(running, p)
+			waiting.Go(func() { _, _ = p.Stdout().Read(make([]byte, 1)) })
+			waiting.Go(func() { _, _ = p.Wait() })
+		}
+		threads, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			panic(err)
+		}
+		fmt.Printf("%d commands, %d threads\n", count, len(threads))
+		for _, p := range running {
+			if err := p.Stdin().Close(); err != nil {
+				panic(err)
+			}
+		}
+		waiting.Wait()
+		netrunner.CloseIdle()
+	}
 }

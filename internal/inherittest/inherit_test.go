@@ -27,7 +27,7 @@ import (
 // probe prints what it has inherited. Its own pid and process group are left
 // out: they differ by design. One process of perl is much faster than a shell with its tools.
 var probe = strings.NewReplacer(
-	"GET_MEMPOLICY", fmt.Sprint(unix.SYS_GET_MEMPOLICY), "KEYCTL", fmt.Sprint(unix.SYS_KEYCTL),
+	"GET_MEMPOLICY", fmt.Sprint(unix.SYS_GET_MEMPOLICY),
 	"IOPRIO_GET", fmt.Sprint(unix.SYS_IOPRIO_GET), "GETSCHEDULER", fmt.Sprint(unix.SYS_SCHED_GETSCHEDULER),
 ).Replace(`
 for my $f (map("/proc/self/$_", qw(status limits cgroup oom_score_adj coredump_filter personality timerslack_ns attr/current stat))) {
@@ -41,8 +41,6 @@ for my $f (map("/proc/self/$_", qw(status limits cgroup oom_score_adj coredump_f
 print "$_: ", readlink($_), "\n" for glob("/proc/self/ns/*");
 my ($mode, $mask) = ("\0" x 8, "\0" x 128);
 print "policy ", syscall(GET_MEMPOLICY, $mode, $mask, 1024, 0, 0), unpack(" H*", $mode), unpack(" H*", $mask), "\n";
-my ($session, $users) = map(syscall(KEYCTL, 0, $_, 0), -3, -5); # that of the user goes and comes again with its last process
-print "keyring ", $session == $users ? "of the user" : $session, "\n";
 print "I/O priority ", syscall(IOPRIO_GET, 1, 0), "\n";
 print "scheduler ", syscall(GETSCHEDULER, 0), " ", getpriority(0, 0), "\n";
 print "root ", join(" ", (stat("/"))[0, 1]), " ", join(" ", sort(glob("/*"))), "\n";
@@ -219,7 +217,6 @@ var entries = []entry{
 	{name: "IPC namespace", change: raw(unix.SYS_UNSHARE, unix.CLONE_NEWIPC)},
 	{name: "cgroup namespace", change: raw(unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)},
 	{name: "cgroup", change: cgroup},
-	{name: "session keyring", change: raw(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0)},
 	{name: "memory policy", change: func() error {
 		nodes := uint64(1)
 		return raw(unix.SYS_SET_MEMPOLICY, 2, uintptr(unsafe.Pointer(&nodes)), 64)() // MPOL_BIND

@@ -28,7 +28,6 @@ func systemCalls(b []byte) (string, error) {
 	call(unix.SYS_PERSONALITY, 0xffffffff, 0, 0, 0)
 	const ioprioWhoProcess = 1 // man 2 ioprio_get
 	call(unix.SYS_IOPRIO_GET, ioprioWhoProcess, 0, 0, 0)
-	call(unix.SYS_KEYCTL, unix.KEYCTL_GET_KEYRING_ID, sessionKeyring, 0, 0)
 	call(unix.SYS_PRCTL, unix.PR_GET_TIMERSLACK, 0, 0, 0)
 	call(unix.SYS_PRCTL, unix.PR_GET_SECUREBITS, 0, 0, 0)
 	call(unix.SYS_PRCTL, unix.PR_MCE_KILL_GET, 0, 0, 0)
@@ -75,9 +74,6 @@ func systemCalls(b []byte) (string, error) {
 	}
 	return string(append(b, terminal...)), nil
 }
-
-// sessionKeyring is KEY_SPEC_SESSION_KEYRING, -3 (man 2 keyctl).
-const sessionKeyring = ^uintptr(2)
 
 // controllingTerminal is the device number of the terminal of this process, or a
 // reason why it has none. A session's leader may get one at any time, and everybody can give it up.

@@ -21,7 +21,7 @@ type pool struct {
 	former   []*watcher // that serve no new ones, until they have gone
 	births   []*birth   // watchers on their way
 
-	// Closed when somebody has been seen off, whom the caller has no time to wait for.
+	// Closed when one that the owner has hung up on was dropped: nobody waits for it but CloseIdle.
 	partings map[*Shepherd]chan struct{}
 }
 
@@ -182,21 +182,29 @@ func (p *pool) drop(s *Shepherd) {
 
 // part is drop for a shepherd that may not hear the hang-up; nobody waits for it but CloseIdle.
 func (p *pool) part(s *Shepherd) {
-	parted := make(chan struct{})
+	parted := p.parting(s)
+	go func() { // ends when overduePause is over, at the latest
+		defer parted()
+		s.seeOff()
+		p.drop(s)
+	}()
+}
+
+// parting is for CloseIdle to wait until what it returns is called.
+func (p *pool) parting(s *Shepherd) (parted func()) {
+	done := make(chan struct{})
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.partings == nil {
 		p.partings = make(map[*Shepherd]chan struct{})
 	}
-	p.partings[s] = parted
-	p.mu.Unlock()
-	go func() { // ends when overduePause is over, at the latest
-		defer close(parted)
-		s.seeOff()
-		p.drop(s)
+	p.partings[s] = done
+	return func() {
 		p.mu.Lock()
-		defer p.mu.Unlock()
 		delete(p.partings, s)
-	}()
+		p.mu.Unlock()
+		close(done)
+	}
 }
 
 // release takes back what get has counted.

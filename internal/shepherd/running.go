@@ -41,6 +41,7 @@ type Running struct {
 	unsent  []byte      // a stop or a kill for which there was no room yet
 	resend  *time.Timer // tries it again
 	overdue *overdue    // since it was told to end
+	parted  func()      // to be called when an abandoned one is dropped; else nil
 
 	handle sync.Mutex // held for no longer than the next three are looked at
 	pidfd  int        // -1 when the kernel has none
@@ -139,6 +140,7 @@ func (r *Running) Abandon() {
 	defer r.mu.Unlock()
 	if r.phase == goesOn {
 		r.phase = abandoned
+		r.parted = idle.parting(r.shepherd)
 		r.shepherd.sock.hangUp()
 		r.expectEnd(0) // of the connection: a shepherd that works hangs up at once
 	}
@@ -149,6 +151,9 @@ func (r *Running) Abandon() {
 func (r *Running) Wait() (Ended, error) {
 	ended, reusable, err := r.awaitEnd()
 	before := r.finish()
+	if r.parted != nil { // which Abandon can't set any more
+		defer r.parted()
+	}
 	r.closeHandle()
 	if err == nil && reusable && before == goesOn {
 		idle.put(r.shepherd)

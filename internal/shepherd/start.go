@@ -78,14 +78,31 @@ func prepare(ctx context.Context, spec *Spec) (*Shepherd, []byte, error) {
 	}
 }
 
+// looking bounds how many look at the same time: each has a thread to itself, and
+// a thousand who start at once would else have a thousand threads.
+var looking = make(turn, max(4, runtime.GOMAXPROCS(0)))
+
 // lookAndPick has the thread to itself: much of what a child inherits is a
-// thread's (man 2 clone). It waits for nobody, but for a watcher that it starts.
+// thread's (man 2 clone). It waits for nobody, but for others who look, and for a
+// watcher that it starts.
 func lookAndPick(ctx context.Context, spec *Spec) (request []byte, found found, err error) {
-	present, signals, unlock, err := lookFromThread(ctx)
+	if err := looking.take(ctx); err != nil {
+		return nil, found, err
+	}
+	looks := true
+	stopLooking := func() {
+		if looks {
+			looks = false
+			looking.give()
+		}
+	}
+	defer stopLooking()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread() // before others take their turn
+	present, signals, err := takeLook()
 	if err != nil {
 		return nil, found, err
 	}
-	defer unlock()
 	spec.Attributes.Ignored, spec.Attributes.Blocked = signals.ignored, signals.blocked
 	if request, err = appendStart(nil, spec); err != nil {
 		return nil, found, err
@@ -95,27 +112,9 @@ func lookAndPick(ctx context.Context, spec *Spec) (request []byte, found found, 
 		if !found.ours {
 			return request, found, nil
 		}
+		stopLooking() // others need not wait for the watcher's start
 		if err := idle.bear(ctx, found.birth); err != nil {
 			return nil, found, err
 		}
 	}
-}
-
-// looking bounds how many look at the same time: each has a thread to itself, and
-// a thousand who start at once would else have a thousand threads.
-var looking = make(turn, 8)
-
-// lookFromThread looks at the calling thread, and locks it to the goroutine.
-func lookFromThread(ctx context.Context) (present look, s signals, unlock func(), err error) {
-	if err := looking.take(ctx); err != nil {
-		return look{}, signals{}, nil, err
-	}
-	defer looking.give()
-	runtime.LockOSThread()
-	present, s, err = takeLook()
-	if err != nil {
-		runtime.UnlockOSThread()
-		return look{}, signals{}, nil, err
-	}
-	return present, s, runtime.UnlockOSThread, nil
 }
