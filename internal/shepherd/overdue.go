@@ -64,6 +64,7 @@ func (s *Shepherd) nudge(signal unix.Signal) {
 	if pid == 0 {
 		return
 	}
+	s.watcher.wake() // somebody may have stopped both
 	ctx, cancel := context.WithTimeout(context.Background(), overdueMargin)
 	defer cancel()
 	_ = s.watcher.send(ctx, nudgeRequest{Shepherd: uint32(pid), Signal: uint32(signal)}.append(nil)) // it is asked again, or gone
@@ -81,7 +82,7 @@ func (s *Shepherd) rouse() (stop func()) {
 	mu.Lock()
 	defer mu.Unlock()
 	timer = time.AfterFunc(rouseAfter, func() {
-		s.watcher.wake()
+		s.watcher.wake() // which may have to fork it first
 		s.nudge(unix.SIGCONT)
 		mu.Lock()
 		defer mu.Unlock()

@@ -96,7 +96,9 @@ func (r *Running) end(request []byte, grace time.Duration) error {
 	if r.phase != goesOn {
 		return os.ErrProcessDone
 	}
-	r.unsent = request
+	if r.unsent == nil || grace == 0 { // a kill that waits is not replaced by a stop
+		r.unsent = request
+	}
 	err := r.sendUnsent()
 	if err == nil {
 		r.expectEnd(grace)
@@ -155,7 +157,7 @@ func (r *Running) Wait() (Ended, error) {
 		defer r.parted()
 	}
 	r.closeHandle()
-	if err == nil && reusable && before == goesOn {
+	if err == nil && reusable && before == goesOn && r.shepherd.sock.clean() {
 		idle.put(r.shepherd)
 		return ended, nil
 	}

@@ -23,6 +23,7 @@ type question struct {
 // killed. Who asks at the same time waits at the same time: one of them reads
 // the answers to all.
 func (w *watcher) settle(shepherd int) (left int, err error) {
+	w.wake()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), settlePatience, os.ErrDeadlineExceeded)
 	defer cancel()
 	q := &question{shepherd, make(chan int, 1)}

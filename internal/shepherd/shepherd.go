@@ -99,13 +99,16 @@ func (s *Shepherd) heard(ev event) (a attempt, decided bool) {
 	switch {
 	case ev.kind == eventReady && s.fresh:
 		ready, err := decode[readyEvent](ev)
+		if err == nil && (ready.Shepherd == 0 || ready.Shepherd >= pidLimit) {
+			err = fmt.Errorf("%w: a shepherd with pid %d", errMalformed, ready.Shepherd)
+		}
 		if err != nil {
 			return lie(err)
 		}
-		s.pid.Store(int32(min(ready.Shepherd, pidLimit)))
+		s.pid.Store(int32(ready.Shepherd))
 		s.fresh = false
 		return attempt{}, false
-	case ev.kind == eventStarted:
+	case ev.kind == eventStarted && !s.fresh:
 		started, err := decode[startedEvent](ev)
 		if err == nil && (started.Command == 0 || started.Command >= pidLimit) {
 			err = fmt.Errorf("%w: a command with pid %d", errMalformed, started.Command)

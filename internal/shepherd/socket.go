@@ -229,6 +229,10 @@ func (s *socket) drained(patience time.Duration) bool {
 	}
 }
 
+// clean reports whether nothing has come that was not asked for, and that the
+// next command's start would take for its own.
+func (s *socket) clean() bool { return len(s.pending) == 0 && s.pidfd < 0 }
+
 // hangUp ends what goes down, as the owner's death would; what comes up can still be read.
 func (s *socket) hangUp() {
 	_ = s.raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_WR) }) // fails only when the peer has gone first
