@@ -5,14 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 )
 
 // Start runs a command. It returns when the program has replaced the child, or
-// with the step that failed, or, when the context ends, with its cause: at once
-// as long as nothing has begun, and startPatience later if a step hangs.
+// with the step that failed, or, when the context has ended and something hangs
+// for startPatience, with its cause.
 func Start(ctx context.Context, spec *Spec) (*Running, error) {
+	if err := context.Cause(ctx); err != nil { // nothing has begun
+		return nil, err
+	}
+	patient, cancel := patiently(ctx)
+	defer cancel()
 	for births := 1; ; {
-		s, request, err := prepare(ctx, spec)
+		s, request, err := prepare(patient, spec)
 		if err != nil {
 			return nil, err
 		}
@@ -43,6 +49,22 @@ func Start(ctx context.Context, spec *Spec) (*Running, error) {
 				return nil, &StartError{StepShepherd, fmt.Errorf("%w, in 3 attempts", errStillborn)}
 			}
 		}
+	}
+}
+
+// patiently returns a context that ends startPatience later: what is about to be
+// there, a watcher say, is better waited for, and the command then stopped.
+func patiently(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Done() == nil {
+		return ctx, func() {}
+	}
+	patient, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		time.AfterFunc(startPatience, func() { cancel(context.Cause(ctx)) })
+	})
+	return patient, func() {
+		stop()
+		cancel(nil)
 	}
 }
 

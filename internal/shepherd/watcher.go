@@ -145,7 +145,7 @@ func startHelperWithin(ctx context.Context, named string, exec func(path string)
 func (w *watcher) hello(ctx context.Context) error {
 	var ev event
 	var err error
-	if w.sock.within(ctx, startPatience, func() { ev, err = w.sock.receive() }) {
+	if w.sock.within(ctx, 0, func() { ev, err = w.sock.receive() }) {
 		return context.Cause(ctx)
 	}
 	switch {
