@@ -93,6 +93,8 @@ type found struct {
 
 // pick decides. It counts a shepherd that it gives, or one that is to be asked for, as running.
 func (p *pool) pick(present *look) found {
+	var dead leaving
+	defer func() { dead.close() }() // without the lock
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, w := range p.watchers {
@@ -101,7 +103,7 @@ func (p *pool) pick(present *look) found {
 		}
 		// Without its watcher a shepherd has nobody behind it: it gets no new command.
 		if w.gone() {
-			p.retire(func(other *watcher) bool { return other == w }).close()
+			dead = p.retire(func(other *watcher) bool { return other == w })
 			break
 		}
 		copy(p.watchers[1:], p.watchers[:i])
@@ -138,13 +140,12 @@ func (p *pool) bear(ctx context.Context, b *birth) error {
 	p.mu.Lock()
 	p.births = slices.DeleteFunc(p.births, func(other *birth) bool { return other == b })
 	var leaving leaving
-	if w != nil && err != nil {
+	switch {
+	case w == nil:
+	case err != nil || p.named != named: // SetHelper came in between: what is needed is started once more
 		leaving.watchers = append(leaving.watchers, w)
 		p.former = append(p.former, w)
-	} else if err == nil && p.named != named { // SetHelper came in between: what is needed is started once more
-		leaving.watchers = append(leaving.watchers, w)
-		p.former = append(p.former, w)
-	} else if err == nil {
+	default:
 		leaving = p.retire(strangers)
 		w.serves = true
 		p.watchers = slices.Insert(p.watchers, 0, w)
@@ -207,7 +208,7 @@ func (p *pool) parting(s *Shepherd) (parted func()) {
 	}
 }
 
-// release takes back what get has counted.
+// release takes back what pick has counted.
 func (p *pool) release(w *watcher) {
 	p.mu.Lock()
 	w.running--
