@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"time"
 )
 
@@ -111,13 +112,7 @@ func lookAndPick(ctx context.Context, spec *Spec) (request []byte, found found, 
 	if err := looking.take(ctx); err != nil {
 		return nil, found, err
 	}
-	looks := true
-	stopLooking := func() {
-		if looks {
-			looks = false
-			looking.give()
-		}
-	}
+	stopLooking := sync.OnceFunc(looking.give)
 	defer stopLooking()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread() // before others take their turn
